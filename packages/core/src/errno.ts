@@ -1,0 +1,22 @@
+/** Linux error numbers that the engine tells apart (asm-generic/errno-base.h, errno.h). */
+export const EPERM = 1
+export const EINTR = 4
+export const EAGAIN = 11
+export const ENOMEM = 12
+export const EACCES = 13
+export const EINVAL = 22
+export const ENFILE = 23
+export const EMFILE = 24
+export const EPIPE = 32
+export const EMSGSIZE = 90
+export const EADDRINUSE = 98
+export const EADDRNOTAVAIL = 99
+export const ENETUNREACH = 101
+export const ECONNABORTED = 103
+export const ECONNRESET = 104
+export const ENOBUFS = 105
+export const ENOTCONN = 107
+export const ETIMEDOUT = 110
+export const ECONNREFUSED = 111
+export const EHOSTUNREACH = 113
+export const EINPROGRESS = 115

@@ -1,0 +1,159 @@
+/**
+ * The system calls that the engine may make, as an interface: native code implements it over Linux, the simulator over
+ * a model. Calls are synchronous and take and return integers.
+ *
+ * Results are >= 0, or -errno (Linux numbers, see errno.ts). Nothing throws. Sockets are non-blocking and
+ * close-on-exec. `family` is 4 or 6.
+ *
+ * Addresses travel in `address`, an Int32Array of records of ADDRESS_WORDS words: four address words (each the
+ * big-endian value of four bytes; IPv4 mapped, RFC 4291 section 2.5.5.2), the port, the scope (interface index of a
+ * link-local IPv6 address, else 0). With family 4 only the last address word is used; with family 6 a mapped address is passed as it is.
+ */
+export const ADDRESS_WORDS = 6
+/** Record of the far end: connect's destination; the source of an accepted connection or received datagram. */
+export const ADDRESS_REMOTE = 0
+/** Record of our own end: bind's address; the local address of an accepted connection; a datagram's destination. */
+export const ADDRESS_LOCAL = 6
+/** Record of the node that reported an error (readError). */
+export const ADDRESS_OFFENDER = 12
+
+/** Bits of an event mask: Linux's EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP. */
+export const EVENT_IN = 0x001
+export const EVENT_PRI = 0x002
+export const EVENT_OUT = 0x004
+export const EVENT_ERR = 0x008
+export const EVENT_HUP = 0x010
+export const EVENT_RDHUP = 0x2000
+
+/** Words of `info` after tcpInfo. Counters are the low 32 bits. */
+export const INFO_BYTES_ACKED = 0
+/** The peer's receive window, bytes; -1 when the kernel does not tell. */
+export const INFO_SEND_WINDOW = 1
+/** Smoothed round-trip time, microseconds. */
+export const INFO_RTT = 2
+/** Minimum round-trip time, microseconds. */
+export const INFO_MIN_RTT = 3
+/** Bytes per second that the connection delivers, clamped to 2^31-1; -1 when the kernel does not tell. */
+export const INFO_DELIVERY_RATE = 4
+/** Size of the send buffer, bytes (SO_MEMINFO's SK_MEMINFO_SNDBUF). */
+export const INFO_SEND_BUFFER = 5
+/** Bytes of kernel memory that the send queue occupies (SK_MEMINFO_WMEM_QUEUED). */
+export const INFO_SEND_QUEUED = 6
+/** Largest segment that the kernel sends to the peer, bytes (tcpi_snd_mss). */
+export const INFO_SEND_MSS = 7
+/** Bytes written to the socket that the peer has not acknowledged (SIOCOUTQ). */
+export const INFO_UNACKNOWLEDGED = 8
+export const INFO_WORDS = 9
+
+/** Words of `error` after readError (struct sock_extended_err, linux/errqueue.h). */
+export const ERROR_ERRNO = 0
+/** 1 local, 2 ICMP, 3 ICMPv6. */
+export const ERROR_ORIGIN = 1
+export const ERROR_TYPE = 2
+export const ERROR_CODE = 3
+/** MTU for "fragmentation needed" and "packet too big". */
+export const ERROR_INFO = 4
+/** Bytes of the original datagram's payload that were put into the row. */
+export const ERROR_PAYLOAD = 5
+export const ERROR_WORDS = 6
+
+export interface Kernel {
+  /** Pairs (ref, mask) of what is ready, after `wait`. */
+  readonly events: Int32Array
+  /** Address records, see above. */
+  readonly address: Int32Array
+  readonly info: Int32Array
+  readonly error: Int32Array
+  /** Whether MSG_PEEK on TCP sockets can continue where the last one ended (SO_PEEK_OFF, Linux 6.9 for IPv4 and 6.11
+   * for IPv6). */
+  readonly peekOffset4: boolean
+  readonly peekOffset6: boolean
+
+  /** Blocks until something is ready or `timeoutMs` passed (-1: no limit, 0: don't block).
+   * @returns the number of events; EINTR counts as 0. */
+  wait(timeoutMs: number): number
+  /** Monotonic time, milliseconds, low 31 bits: compare by signed difference shifted to 31 bits is not needed for less than 12 days. */
+  now(): number
+  /** Monotonic time, microseconds, low 32 bits as a signed word; wraps every 71 minutes. */
+  nowMicros(): number
+
+  /** Watches a socket for IN, OUT, PRI and RDHUP, edge-triggered: an event tells of a change, the engine remembers it. */
+  watch(fd: number, ref: number): number
+  /** Watches a descriptor for IN, level-triggered. */
+  watchLevel(fd: number, ref: number): number
+  /** Stops watching; closing a descriptor does that too. */
+  unwatch(fd: number): number
+  close(fd: number): number
+  /** Closes so that the peer gets a reset (SO_LINGER with 0). */
+  reset(fd: number): number
+
+  /** A TCP socket for a connection on behalf of the guest: TCP_NODELAY, SO_OOBINLINE. */
+  tcpSocket(family: number): number
+  /** Binds to the record ADDRESS_LOCAL. */
+  bind(fd: number, family: number): number
+  /** Binds to a network interface (SO_BINDTODEVICE); cold. */
+  bindToDevice(fd: number, name: string): number
+  /** Starts connecting to the record ADDRESS_REMOTE.
+   * @returns 0, -EINPROGRESS, or the error. */
+  connect(fd: number, family: number): number
+  /** A listening TCP socket on the record ADDRESS_LOCAL. `dualStack` (family 6 only): takes IPv4 connections too. `device`: empty for
+   * any interface. `freebind`: addresses that the host does not have (yet). */
+  listenTcp(family: number, dualStack: boolean, device: string, freebind: boolean): number
+  /** Accepts one connection, with TCP_NODELAY and SO_OOBINLINE; fills ADDRESS_REMOTE and ADDRESS_LOCAL (IPv4 mapped).
+   * @returns the socket, -EAGAIN when there is none. */
+  accept(fd: number): number
+  /** The pending error of a socket (SO_ERROR) as a positive errno, 0 if none. */
+  socketError(fd: number): number
+  /** shutdown(SHUT_WR). */
+  shutdownWrite(fd: number): number
+  /** TCP_MAXSEG, bytes. */
+  setMss(fd: number, mss: number): number
+  /** SO_KEEPALIVE. */
+  setKeepalive(fd: number): number
+  /** IP_TTL or IPV6_UNICAST_HOPS of what this socket sends. */
+  setHopLimit(fd: number, family: number, hopLimit: number): number
+  /** Fills `info`. @returns 0. */
+  tcpInfo(fd: number): number
+
+  /** Writes the payload of the rows gather[start … start+count-1] to a TCP socket, in order, in one call.
+   * @returns bytes taken (may be fewer than offered), or -errno (-EAGAIN: none). */
+  sendFrames(fd: number, start: number, count: number): number
+  /** Writes `length` bytes at `offset` of the arena (hold area) to a TCP socket. @returns as sendFrames. */
+  sendHeld(fd: number, offset: number, length: number): number
+  /** Copies payload within the arena: `length` bytes of a row's payload from `from` (bytes from the start of the frame)
+   * to the arena offset `to`. */
+  holdPayload(row: number, from: number, length: number, to: number): number
+  /** Reads without consuming (MSG_PEEK) into the payload areas of `count` consecutive rows, `bytes` in each. With peek offsets the kernel continues where the last call
+   * ended and `skip` must be 0; else the first `skip` bytes of the queue are passed over.
+   * @returns bytes read, 0 at the end of the stream, or -errno (-EAGAIN: nothing new). */
+  peekIntoFrames(fd: number, row: number, count: number, bytes: number, skip: number): number
+  /** SO_PEEK_OFF: where the next peek starts, bytes from the start of the queue. */
+  setPeekOffset(fd: number, offset: number): number
+  /** Throws away `bytes` from the start of the receive queue. @returns bytes thrown away. */
+  discard(fd: number, bytes: number): number
+
+  /** A UDP socket of a flow: IP_RECVERR / IPV6_RECVERR. `freebind` as for listenTcp. */
+  udpSocket(family: number, freebind: boolean): number
+  /** A bound UDP socket for a forwarding rule, that tells destinations (IP_PKTINFO). Else as listenTcp. */
+  listenUdp(family: number, dualStack: boolean, device: string, freebind: boolean): number
+  /** SO_REUSEADDR: before bind, for the socket of a flow that clones a listening one. */
+  setReuseAddress(fd: number): number
+  /** Reads one datagram from a listening socket into a row's payload area; fills ADDRESS_REMOTE and ADDRESS_LOCAL (mapped) and payloadLength.
+   * `peek`: leaves it in the queue.
+   * @returns its length, or -errno. */
+  receiveFrom(fd: number, row: number, peek: boolean): number
+  /** Sends the payload of rows gather[start…] as one datagram each on a connected socket (sendmmsg).
+   * @returns datagrams sent, or -errno when the first failed. */
+  sendDatagrams(fd: number, start: number, count: number): number
+  /** Reads datagrams of a connected socket into the payload areas of consecutive rows, `bytes` room in each; sets
+   * payloadLength of each (recvmmsg).
+   * @returns datagrams read, or -errno. */
+  receiveDatagrams(fd: number, row: number, count: number, bytes: number): number
+  /** An ICMP or ICMPv6 echo socket (ping socket, net.ipv4.ping_group_range); payload includes the ICMP header.
+   * IP_RECVERR as for UDP. */
+  pingSocket(family: number): number
+  /** Takes one entry from the error queue: fills `error`, ADDRESS_OFFENDER, ADDRESS_REMOTE (the original destination)
+   * and the row's payload area with up to `bytes` of the original payload.
+   * @returns 1, 0 when the queue is empty, or -errno. */
+  readError(fd: number, row: number, bytes: number): number
+}

@@ -1,0 +1,10 @@
+/** Typed views of protocol headers: offsets, accessors, checks. Import as namespaces: `tcp.sequence(d, o)`. */
+export * as address from "./address.ts"
+export * as arp from "./arp.ts"
+export * as checksum from "./checksum.ts"
+export * as ethernet from "./ethernet.ts"
+export * as icmp from "./icmp.ts"
+export * as ipv4 from "./ipv4.ts"
+export * as ipv6 from "./ipv6.ts"
+export * as tcp from "./tcp.ts"
+export * as udp from "./udp.ts"
