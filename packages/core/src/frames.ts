@@ -68,6 +68,8 @@ export class FrameTable {
   readonly next: Int32Array
   /** FRAME_… bits. Writer: engine (to the guest), Link (from the guest). */
   readonly flags: Int32Array
+  /** Where the transport header begins, bytes from the start of the frame: what a checksum covers (to the guest); as found by the engine (from
+   * the guest). */
   readonly checksumStart: Int32Array
   readonly checksumOffset: Int32Array
   readonly segmentSize: Int32Array

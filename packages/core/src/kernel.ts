@@ -72,7 +72,7 @@ export interface Kernel {
   /** Blocks until something is ready or `timeoutMs` passed (-1: no limit, 0: don't block).
    * @returns the number of events; EINTR counts as 0. */
   wait(timeoutMs: number): number
-  /** Monotonic time, milliseconds, low 31 bits: compare by signed difference shifted to 31 bits is not needed for less than 12 days. */
+  /** Monotonic time, milliseconds, low 32 bits as a signed word; wraps: compare with `(a - b) | 0`. */
   now(): number
   /** Monotonic time, microseconds, low 32 bits as a signed word; wraps every 71 minutes. */
   nowMicros(): number

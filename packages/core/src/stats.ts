@@ -1,0 +1,49 @@
+/**
+ * Counters. Every frame that is dropped is counted under a reason; nothing is dropped silently.
+ */
+export const COUNTER = {
+  framesFromGuest: 0,
+  framesToGuest: 1,
+  turns: 2,
+  /** Shorter than an Ethernet header, or an EtherType that is not ARP, IPv4 or IPv6. */
+  dropEthernet: 3,
+  /** Lengths or version of an IP header do not fit the frame, or the family is off. */
+  dropIp: 4,
+  /** IP fragments: there is no reassembly. */
+  dropFragment: 5,
+  /** Loopback source or destination on the wire. */
+  dropLoopback: 6,
+  /** A transport protocol other than TCP, UDP, ICMP echo, or one that is switched off. */
+  dropProtocol: 7,
+  /** A transport header that does not fit its packet. */
+  dropTransport: 8,
+  /** Addresses that can't be an end of a flow (multicast source, port 0, …). */
+  dropAddress: 9,
+  /** The flow table was full or the process had no descriptor left. */
+  dropNoFlow: 10,
+  /** No room for a frame to the guest; what is owed is sent later, or is not worth keeping (an answer without a flow). */
+  dropNoRoom: 11,
+  /** TCP segments outside the window, resets with a wrong sequence number. */
+  dropTcpSequence: 12,
+  /** Payload beyond a hole that found no room in the hold pool. */
+  dropTcpHold: 13,
+  /** Datagrams that a socket refused. */
+  dropDatagram: 14,
+  /** No answer because echo sockets can't be opened (net.ipv4.ping_group_range). */
+  dropPing: 15,
+  /** Connections that no guest address or translation exists for. */
+  dropNoGuest: 16,
+  tcpFlows: 17,
+  udpFlows: 18,
+  pingFlows: 19,
+  tcpRetransmits: 20,
+  tcpFastRetransmits: 21,
+  tcpResets: 22,
+  /** Payload bytes to the guest, and from it. */
+  bytesToGuest: 23,
+  bytesFromGuest: 24,
+} as const
+export const COUNTER_COUNT = 25
+
+/** Counters as doubles, exact to 2^53: writing one allocates nothing. */
+export type Counters = Float64Array
