@@ -1,0 +1,153 @@
+/** One measurement: a fresh world, one implementation, one scenario. */
+
+import { spawn, type ChildProcess } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { commandOf, type Implementation, type Observation } from "./implementations.ts"
+import { lineReader, type LineReader } from "./lines.ts"
+import { usageOf, type Usage } from "./process-usage.ts"
+import { readProfile, type ProfileShares } from "./profile.ts"
+import { costOf, rateOf, type Scenario } from "./scenarios.ts"
+import { FORWARDED_PORT, HOST_PORT, openWorld, type World } from "./world.ts"
+
+export interface MeasureOptions {
+  bridge: string
+  traffic: string
+  warmupSeconds: number
+  seconds: number
+  streams: number
+  /** Datagrams per second of a flood; 0: as many as the sender can. */
+  datagramRate: number
+  txQueueLength: number
+  napi: boolean
+  observation: Observation
+}
+
+export interface Measurement {
+  /** In the scenario's unit. */
+  rate: number
+  /** Bytes, transactions or datagrams while measured, and for how long. */
+  count: number
+  seconds: number
+  /** CPU seconds of passt while measured, and per GiB or million. */
+  cpuSeconds: number
+  cost: number
+  /** The same seconds of the bridge: when it is near `seconds`, the bridge is the limit. */
+  bridgeCpuSeconds: number
+  residentBytes: number
+  privateBytes: number | undefined
+  /** Of one transaction, in microseconds. */
+  latencyMedianUs?: number
+  latencyP99Us?: number
+  /** Garbage collections while measured. */
+  collections?: number
+  profile?: ProfileShares
+}
+
+interface Marks {
+  startMs: number
+  endMs: number
+  passt: Usage
+  bridgeCpuSeconds: number
+  result: { count: number; seconds: number; p50?: number; p99?: number }
+  cpuSeconds: number
+}
+
+const ANSWER_MS_MAX = 15_000
+
+const readMarks = async (meter: LineReader, world: World, seconds: number): Promise<Marks> => {
+  const passtPid = world.passt.pid!
+  const bridgePid = world.bridge.pid!
+  if ((await meter.next(ANSWER_MS_MAX)) !== "START") throw new Error("no traffic went through")
+  const before = usageOf(passtPid)
+  const bridgeBefore = usageOf(bridgePid)
+  const startMs = performance.now()
+  const line = await meter.next(seconds * 1000 + ANSWER_MS_MAX)
+  const after = usageOf(passtPid)
+  const bridgeAfter = usageOf(bridgePid)
+  if (line === undefined || !line.startsWith("END ")) throw new Error("the measuring program ended early")
+  return {
+    startMs,
+    endMs: performance.now(),
+    passt: after,
+    bridgeCpuSeconds: bridgeAfter.cpuSeconds - bridgeBefore.cpuSeconds,
+    cpuSeconds: after.cpuSeconds - before.cpuSeconds,
+    result: JSON.parse(line.slice(4)),
+  }
+}
+
+const run = async (world: World, scenario: Scenario, options: MeasureOptions): Promise<Marks> => {
+  const { kind, family } = scenario
+  const children: ChildProcess[] = []
+  let said = ""
+  const start = (command: string[]): LineReader => {
+    const child = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "pipe", "pipe"] })
+    child.stderr!.on("data", (text: Buffer) => (said += text.toString()))
+    children.push(child)
+    return lineReader(child.stdout!)
+  }
+  const out = kind.direction === "out"
+  const port = String(out ? HOST_PORT : FORWARDED_PORT)
+  const meter = ["--warmup", String(options.warmupSeconds), "--time", String(options.seconds)]
+  const common = [options.traffic, "--with-parent", "--port", port, ...meter]
+  try {
+    const server = start((out ? world.host : world.guest).inside([...common, kind.server]))
+    if ((await server.next(ANSWER_MS_MAX)) !== "LISTENING") throw new Error("the server did not start")
+    const to = out ? world.hostSeenByGuest(family) : world.guestSeenByHost(family)
+    const load = ["--streams", String(options.streams), "--rate", String(options.datagramRate)]
+    const client = start((out ? world.guest : world.host).inside([...common, kind.client, "--to", to, ...load]))
+    return await readMarks(kind.meter === "server" ? server : client, world, options.seconds)
+  } catch (error) {
+    throw new Error(`${(error as Error).message}\n${said}`.trim())
+  } finally {
+    for (const child of children) child.kill("SIGKILL")
+  }
+}
+
+/** Measures once. Throws with what the programs said when nothing could be measured. */
+export const measure = async (
+  implementation: Implementation,
+  scenario: Scenario,
+  options: MeasureOptions,
+): Promise<Measurement> => {
+  const profileFolder = mkdtempSync(join(tmpdir(), "passt-bench-profile-"))
+  const observation = implementation.isOurs ? options.observation : "none"
+  const { bridge, txQueueLength, napi } = options
+  const passt = commandOf(implementation, observation, profileFolder)
+  try {
+    const world = await openWorld({ passt, bridge, mtu: scenario.mtu, txQueueLength, napi })
+    try {
+      const marks = await run(world, scenario, options)
+      const { count, seconds, p50, p99 } = marks.result
+      const measurement: Measurement = {
+        rate: rateOf(scenario.kind, count, seconds),
+        count,
+        seconds,
+        cpuSeconds: marks.cpuSeconds,
+        cost: costOf(scenario.kind, count, marks.cpuSeconds),
+        bridgeCpuSeconds: marks.bridgeCpuSeconds,
+        residentBytes: marks.passt.residentBytes,
+        privateBytes: marks.passt.privateBytes,
+      }
+      if (p50 !== undefined) measurement.latencyMedianUs = p50
+      if (p99 !== undefined) measurement.latencyP99Us = p99
+      if (observation === "collections") {
+        measurement.collections = world.passtOutput.seen.filter(
+          ({ text, atMs }) => atMs >= marks.startMs && atMs <= marks.endMs && /Scavenge|Mark-Compact/.test(text),
+        ).length
+      }
+      if (observation === "profile") {
+        await world.stopPasst()
+        measurement.profile = readProfile(profileFolder, marks)
+      }
+      return measurement
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${world.log()}`.trim())
+    } finally {
+      world.close()
+    }
+  } finally {
+    rmSync(profileFolder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,130 @@
+/** The command line of the benchmark. */
+
+import { parseArgs } from "node:util"
+import type { Observation } from "./implementations.ts"
+import { SCENARIO_KINDS, SCENARIOS_DEFAULT, type Scenario } from "./scenarios.ts"
+import type { Family } from "./world.ts"
+
+export const HELP = `usage: npm run bench -- [options]
+Measures passt beside reference binaries, in namespaces of its own, alternating between them in one run.
+
+  --scenario LIST   ${SCENARIO_KINDS.map((kind) => kind.id).join(",")}, or all
+                    (default: ${SCENARIOS_DEFAULT.join(",")})
+  --impl LIST       ours, debian (the installed passt), a newer Debian release's name, NAME=PATH
+                    (default: ours,debian,trixie; what is not there is left out with a note)
+  --mtu LIST        MTUs, e.g. 1280,9000 (default: 65520 and 1500 for bulk, 65520 for the rest)
+  --family LIST     4, 6 or 4,6 (default: 4)
+  --time S          seconds of each measurement (default: 2)
+  --warmup S        seconds before it (default: 0.7)
+  --runs N          measurements of each; the median counts (default: 3)
+  --streams N       connections or sockets at once (default: 1)
+  --rate N          datagrams per second of a flood (default: as many as possible)
+  --txqueuelen N    frames that the guest's interface holds for the bridge (default: 1000)
+  --napi            let the guest's kernel coalesce received frames
+  --json FILE       write everything measured there too
+  --check           exit 1 if ours misses a target
+  --cpu-prof        run ours under V8's profiler and tell JavaScript from native code
+  --gc              count garbage collections of ours while measured
+  --quick           one short run of each, without fetching anything: does it all still work?
+`
+
+export interface Options {
+  scenarios: Scenario[]
+  implementations: string[]
+  /** Whether an implementation that is missing is an error. */
+  isExplicit: boolean
+  seconds: number
+  warmupSeconds: number
+  runs: number
+  streams: number
+  datagramRate: number
+  txQueueLength: number
+  napi: boolean
+  json: string | undefined
+  check: boolean
+  observation: Observation
+}
+
+/** Thrown for a command line that can't be obeyed; the message is for the user. */
+export class UsageError extends Error {}
+
+const numberOf = (name: string, text: string, low: number, high: number): number => {
+  const value = Number(text)
+  if (text.trim() === "" || !(value >= low && value <= high)) {
+    throw new UsageError(`--${name}: a number from ${low} to ${high} is needed, not "${text}"`)
+  }
+  return value
+}
+
+const integerOf = (name: string, text: string, low: number, high: number): number => {
+  const value = numberOf(name, text, low, high)
+  if (!Number.isInteger(value)) throw new UsageError(`--${name}: a whole number is needed, not "${text}"`)
+  return value
+}
+
+const listOf = (text: string): string[] => text.split(",").map((item) => item.trim())
+
+const scenariosOf = (names: readonly string[], mtus: number[] | undefined, families: Family[]): Scenario[] =>
+  names.flatMap((name) => {
+    const kind = SCENARIO_KINDS.find(({ id }) => id === name)
+    if (kind === undefined) throw new UsageError(`--scenario: there is no "${name}"`)
+    return (mtus ?? kind.mtus).flatMap((mtu) => families.map((family) => ({ kind, mtu, family })))
+  })
+
+const FLAGS = {
+  scenario: { type: "string" },
+  impl: { type: "string" },
+  mtu: { type: "string" },
+  family: { type: "string", default: "4" },
+  time: { type: "string" },
+  warmup: { type: "string" },
+  runs: { type: "string" },
+  streams: { type: "string", default: "1" },
+  rate: { type: "string", default: "0" },
+  txqueuelen: { type: "string", default: "1000" },
+  napi: { type: "boolean", default: false },
+  json: { type: "string" },
+  check: { type: "boolean", default: false },
+  "cpu-prof": { type: "boolean", default: false },
+  gc: { type: "boolean", default: false },
+  quick: { type: "boolean", default: false },
+  help: { type: "boolean", short: "h", default: false },
+} as const
+
+/** Reads the command line; undefined when only help was asked for. Throws UsageError. */
+export const parseOptions = (args: string[]): Options | undefined => {
+  const { values } = (() => {
+    try {
+      return parseArgs({ args, options: FLAGS, allowPositionals: false })
+    } catch (error) {
+      throw new UsageError((error as Error).message)
+    }
+  })()
+  if (values.help) return undefined
+  if (values.gc && values["cpu-prof"]) throw new UsageError("--gc and --cpu-prof disturb each other: choose one")
+  const families = listOf(values.family).map((text) => {
+    if (text !== "4" && text !== "6") throw new UsageError(`--family: 4 or 6, not "${text}"`)
+    return Number(text) as Family
+  })
+  const mtus =
+    values.mtu === undefined ? undefined : listOf(values.mtu).map((text) => integerOf("mtu", text, 576, 65521))
+  if (families.includes(6) && mtus?.some((mtu) => mtu < 1280)) throw new UsageError("--mtu: IPv6 needs at least 1280")
+  const names = values.scenario === undefined ? SCENARIOS_DEFAULT : listOf(values.scenario)
+  const wanted = names.includes("all") ? SCENARIO_KINDS.map((kind) => kind.id) : names
+  const implementations = values.impl ?? (values.quick ? "ours,debian" : "ours,debian,trixie")
+  return {
+    scenarios: scenariosOf(wanted, mtus, families),
+    implementations: listOf(implementations),
+    isExplicit: values.impl !== undefined,
+    seconds: numberOf("time", values.time ?? (values.quick ? "0.4" : "2"), 0.1, 3600),
+    warmupSeconds: numberOf("warmup", values.warmup ?? (values.quick ? "0.2" : "0.7"), 0, 3600),
+    runs: integerOf("runs", values.runs ?? (values.quick ? "1" : "3"), 1, 1000),
+    streams: integerOf("streams", values.streams, 1, 64),
+    datagramRate: numberOf("rate", values.rate, 0, 1e9),
+    txQueueLength: integerOf("txqueuelen", values.txqueuelen, 1, 1_000_000),
+    napi: values.napi,
+    json: values.json,
+    check: values.check,
+    observation: values.gc ? "collections" : values["cpu-prof"] ? "profile" : "none",
+  }
+}

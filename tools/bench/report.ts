@@ -1,0 +1,149 @@
+/** The result as a table for people and as JSON for programs. */
+
+import type { Measurement } from "./measure.ts"
+import { scenarioName, targetOf, type Scenario } from "./scenarios.ts"
+
+/** All runs of one implementation in one scenario. */
+export interface Row {
+  readonly implementation: string
+  readonly isOurs: boolean
+  readonly runs: Measurement[]
+  readonly failures: string[]
+}
+
+export interface Block {
+  readonly scenario: Scenario
+  readonly rows: Row[]
+}
+
+export const median = (values: readonly number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
+
+const medianOf = (row: Row, pick: (run: Measurement) => number): number => median(row.runs.map(pick))
+
+export const formatRate = (scenario: Scenario, rate: number): string =>
+  scenario.kind.unit === "Gbit/s" ? rate.toFixed(rate < 1 ? 3 : 2) : Math.round(rate).toLocaleString("en-US")
+
+const megabytes = (bytes: number | undefined): string => (bytes === undefined ? "-" : (bytes / 1e6).toFixed(1))
+
+/** Ours divided by the reference, by their medians; undefined when either has no run. */
+export const ratioOf = (ours: Row | undefined, reference: Row | undefined): number | undefined => {
+  if (!ours?.runs.length || !reference?.runs.length) return undefined
+  return medianOf(ours, (run) => run.rate) / medianOf(reference, (run) => run.rate)
+}
+
+export interface Verdict {
+  scenario: string
+  reference: string
+  ratio: number
+  target: number
+  met: boolean
+}
+
+/** Ours against the newest reference that was measured, wherever there is a target. */
+export const verdicts = (blocks: readonly Block[]): Verdict[] =>
+  blocks.flatMap(({ scenario, rows }) => {
+    const target = targetOf(scenario)
+    const reference = rows.findLast((row) => !row.isOurs && row.runs.length > 0)
+    const ratio = ratioOf(
+      rows.find((row) => row.isOurs),
+      reference,
+    )
+    if (target === undefined || ratio === undefined) return []
+    const name = scenarioName(scenario)
+    return [{ scenario: name, reference: reference!.implementation, ratio, target, met: ratio >= target }]
+  })
+
+const lineOf = ({ scenario, rows }: Block, row: Row): string[] => {
+  if (row.runs.length === 0) return [row.implementation, "failed", "", "", "", "", "", ""]
+  const rates = row.runs.map((run) => run.rate)
+  const references = row.isOurs ? rows.filter((other) => !other.isOurs) : []
+  const ratios = references.map((reference) => {
+    const ratio = ratioOf(row, reference)
+    return ratio === undefined ? "" : `${ratio.toFixed(2)}x ${reference.implementation}`
+  })
+  const cpuShare = medianOf(row, (run) => run.cpuSeconds / run.seconds)
+  const latency = row.runs[0]!.latencyMedianUs
+  return [
+    row.implementation,
+    formatRate(scenario, median(rates)),
+    `${formatRate(scenario, Math.min(...rates))} - ${formatRate(scenario, Math.max(...rates))}`,
+    medianOf(row, (run) => run.cost).toFixed(2),
+    `${(cpuShare * 100).toFixed(0)} %`,
+    megabytes(medianOf(row, (run) => run.residentBytes)),
+    megabytes(row.runs[0]!.privateBytes === undefined ? undefined : medianOf(row, (run) => run.privateBytes ?? 0)),
+    latency === undefined ? "" : `${medianOf(row, (run) => run.latencyMedianUs!)}/${row.runs.at(-1)!.latencyP99Us}`,
+    ...ratios,
+  ]
+}
+
+const blockTable = (block: Block): string => {
+  const { unit } = block.scenario.kind
+  const cost = unit === "Gbit/s" ? "CPU s/GiB" : "CPU s/M"
+  const head = ["", unit, "min - max", cost, "CPU", "RSS MB", "own MB", "p50/p99 us", "ours against"]
+  const lines = [head, ...block.rows.map((row) => lineOf(block, row))]
+  const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
+  const text = lines.map((line) =>
+    line
+      .map((cell, column) =>
+        column === 0 || column >= head.length - 1 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column]!),
+      )
+      .join("  ")
+      .trimEnd(),
+  )
+  return [scenarioName(block.scenario), ...text.map((line) => `  ${line}`)].join("\n")
+}
+
+const percent = (share: number): string => `${(share * 100).toFixed(1)} %`
+
+const observationLines = ({ scenario, rows }: Block): string[] =>
+  rows.flatMap((row) => {
+    const last = row.runs.at(-1)
+    const lines: string[] = []
+    if (last?.collections !== undefined) {
+      const counts = row.runs.map((run) => run.collections).join(", ")
+      lines.push(`${scenarioName(scenario)}: garbage collections while measured: ${counts}`)
+    }
+    if (last?.profile !== undefined) {
+      const { javascript, native, collector, samples, waiting, top } = last.profile
+      lines.push(
+        `${scenarioName(scenario)}: JavaScript ${percent(javascript)}, native ${percent(native)}, ` +
+          `collector ${percent(collector)} of ${samples} samples; ${waiting} more while waiting`,
+        ...top.map(({ name, share }) => `    ${percent(share).padStart(7)}  ${name}`),
+      )
+    }
+    return lines
+  })
+
+export const formatReport = (blocks: readonly Block[]): string => {
+  const parts = blocks.map(blockTable)
+  const observations = blocks.flatMap(observationLines)
+  if (observations.length > 0) parts.push(observations.join("\n"))
+  const reached = verdicts(blocks).map(
+    ({ scenario, reference, ratio, target, met }) =>
+      `  ${met ? "reached" : "MISSED "}  ${ratio.toFixed(2)}x of ${reference}, at least ${target}x wanted: ${scenario}`,
+  )
+  if (reached.length > 0) parts.push(["Targets", ...reached].join("\n"))
+  return `${parts.join("\n\n")}\n`
+}
+
+/** The same as data, every single run included. */
+export const jsonReport = (blocks: readonly Block[]): unknown => ({
+  results: blocks.map(({ scenario, rows }) => ({
+    scenario: scenario.kind.id,
+    title: scenario.kind.title,
+    unit: scenario.kind.unit,
+    mtu: scenario.mtu,
+    family: scenario.family,
+    implementations: rows.map(({ implementation, runs, failures }) => ({
+      implementation,
+      median: runs.length === 0 ? null : median(runs.map((run) => run.rate)),
+      runs,
+      failures,
+    })),
+  })),
+  targets: verdicts(blocks),
+})

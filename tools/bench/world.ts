@@ -1,0 +1,158 @@
+/**
+ * The small world of one measurement: a "host" namespace where passt and its peers run, and a "guest" namespace whose
+ * only way out is the bridge's tap. The guest is configured the way passt's own DHCP and router advertisements would:
+ * the host's address, the host's gateway.
+ *
+ *     guest namespace              host namespace
+ *     client/server                server/client (127.0.0.1, reached as the gateway address)
+ *         │ kernel                     │ kernel: sockets
+ *       eth0 (tap) ── bridge ── UNIX socket ── passt        uplink (veth): 192.0.2.2, 2001:db8:1::2, default routes
+ */
+
+import { spawn, type ChildProcess } from "node:child_process"
+import { chmodSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { lineReader, type LineReader } from "./lines.ts"
+import { openNamespace, type Namespace } from "./namespace.ts"
+
+export type Family = 4 | 6
+
+// Documentation prefixes (RFC 5737, RFC 3849): they route nowhere.
+const HOST: Record<Family, string> = { 4: "192.0.2.2", 6: "2001:db8:1::2" }
+const GATEWAY: Record<Family, string> = { 4: "192.0.2.1", 6: "2001:db8:1::1" }
+const LOOPBACK: Record<Family, string> = { 4: "127.0.0.1", 6: "::1" }
+
+/** What passt forwards into the guest, TCP and UDP. */
+export const FORWARDED_PORT = 5301
+/** Where servers in the host namespace listen. */
+export const HOST_PORT = 5201
+
+/**
+ * Room for windows: the paths measured here have microseconds of delay, but a batch of 64 KiB frames and a busy
+ * scheduler need megabytes. Ports: a connection per transaction uses up a fresh one each time.
+ */
+const SYSCTLS = `
+sysctl -qw net.ipv4.tcp_rmem="4096 131072 67108864"
+sysctl -qw net.ipv4.tcp_wmem="4096 131072 67108864"
+sysctl -qw net.ipv4.ip_local_port_range="10000 65535"
+sysctl -qw net.ipv4.ping_group_range="0 2147483647"
+sysctl -qw net.ipv4.ip_unprivileged_port_start=0
+sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
+sysctl -qw net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0
+`
+
+const HOST_SCRIPT = `${SYSCTLS}
+ip link add uplink type veth peer name world
+ip link set world up
+ip link set uplink up
+ip addr add ${HOST[4]}/24 dev uplink
+ip -6 addr add ${HOST[6]}/64 dev uplink nodad
+ip route add default via ${GATEWAY[4]}
+ip -6 route add default via ${GATEWAY[6]}
+`
+
+const GUEST_ADDRESS_SCRIPT: Record<Family, string> = {
+  4: `ip addr add ${HOST[4]}/24 dev eth0; ip route add default via ${GATEWAY[4]}`,
+  6: `ip -6 addr add ${HOST[6]}/64 dev eth0 nodad; ip -6 route add default via ${GATEWAY[6]}`,
+}
+
+const START_MS_MAX = 15_000
+
+export interface WorldOptions {
+  /** passt's command line up to its own options. */
+  passt: readonly string[]
+  bridge: string
+  mtu: number
+  txQueueLength: number
+  /** Hand frames to the guest's kernel through NAPI. */
+  napi: boolean
+}
+
+export interface World {
+  readonly host: Namespace
+  readonly guest: Namespace
+  readonly passt: ChildProcess
+  /** What passt prints on standard output: V8's traces, when they were asked for. */
+  readonly passtOutput: LineReader
+  readonly bridge: ChildProcess
+  /** The address by which the guest reaches servers in the host namespace. */
+  hostSeenByGuest(family: Family): string
+  /** The address by which the host namespace reaches forwarded ports. */
+  guestSeenByHost(family: Family): string
+  /** What passt and the bridge wrote to standard error, for a failure's message. */
+  log(): string
+  /** Asks passt to end and waits for it, so that it can write a profile. */
+  stopPasst(): Promise<void>
+  /** Ends every process and removes everything. */
+  close(): void
+}
+
+const exited = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
+
+/** Builds the world and waits until frames can flow. Throws, with what passt said, if they can't. */
+export const openWorld = async (options: WorldOptions): Promise<World> => {
+  const directory = mkdtempSync(join(tmpdir(), "passt-bench-"))
+  // A passt started as root becomes "nobody" and makes its socket after that.
+  chmodSync(directory, 0o777)
+  const logPath = join(directory, "log")
+  const log = openSync(logPath, "a")
+  const host = await openNamespace()
+  const guest = await openNamespace()
+  const children: ChildProcess[] = []
+  const start = (command: string[]): ChildProcess => {
+    const child = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "pipe", log] })
+    children.push(child)
+    return child
+  }
+  const close = (): void => {
+    for (const child of children) if (!exited(child)) child.kill("SIGKILL")
+    host.close()
+    guest.close()
+    rmSync(directory, { recursive: true, force: true })
+  }
+  const readLog = (): string => readFileSync(logPath, "utf8")
+
+  try {
+    host.shell(HOST_SCRIPT)
+    guest.shell(SYSCTLS)
+    const socket = join(directory, "passt.socket")
+    const port = String(FORWARDED_PORT)
+    const passtOptions = ["--foreground", "--one-off", "--socket", socket, "--mtu", String(options.mtu)]
+    const passt = start(host.inside([...options.passt, ...passtOptions, "-t", port, "-u", port]))
+    const bridgeOptions = ["--with-parent", "--wait", String(START_MS_MAX), "--socket", socket]
+    if (options.napi) bridgeOptions.push("--napi")
+    bridgeOptions.push("--mtu", String(options.mtu), "--txqueuelen", String(options.txQueueLength))
+    const bridge = start(guest.inside([options.bridge, ...bridgeOptions]))
+    const passtOutput = lineReader(passt.stdout!)
+    const firstLine = lineReader(bridge.stdout!).next(START_MS_MAX)
+    const ready = await Promise.race([firstLine, new Promise((done) => passt.once("exit", done))])
+    if (typeof ready !== "string") throw new Error("passt did not start")
+    guest.shell(GUEST_ADDRESS_SCRIPT[4])
+    // RFC 8200, section 5: no IPv6 below 1280.
+    if (options.mtu >= 1280) guest.shell(GUEST_ADDRESS_SCRIPT[6])
+    return {
+      host,
+      guest,
+      passt,
+      passtOutput,
+      bridge,
+      hostSeenByGuest: (family) => GATEWAY[family],
+      guestSeenByHost: (family) => LOOPBACK[family],
+      log: readLog,
+      stopPasst: async () => {
+        if (exited(passt)) return
+        const end = new Promise((done) => passt.once("exit", done))
+        passt.kill("SIGTERM")
+        const timer = setTimeout(() => passt.kill("SIGKILL"), 5000)
+        await end
+        clearTimeout(timer)
+      },
+      close,
+    }
+  } catch (error) {
+    const said = readLog()
+    close()
+    throw new Error(`${(error as Error).message}\n${said}`.trim())
+  }
+}
