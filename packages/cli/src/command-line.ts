@@ -1,0 +1,31 @@
+/** What a command line asks for: a run with a configuration, or a text and an exit status. Nothing is touched yet. */
+import { UsageError } from "./config-error.ts"
+import { helpText } from "./help.ts"
+import { parsePasst, type PasstOptions } from "./parse.ts"
+import { versionText } from "./version.ts"
+
+export type CommandLine =
+  | { readonly kind: "run"; readonly options: PasstOptions }
+  /** Print both texts (each empty or ending with a newline) and exit. */
+  | { readonly kind: "exit"; readonly status: 0 | 1; readonly stdout: string; readonly stderr: string }
+
+/**
+ * Reads the words after the program's name. `program` is argv[0], as messages and usage name it.
+ * @throws ConfigError for values that can't be honoured: one line for standard error, then exit with status 1.
+ */
+export function readCommandLine(program: string, args: readonly string[], version: string): CommandLine {
+  try {
+    const parsed = parsePasst(args)
+    if (!("inquiry" in parsed)) return { kind: "run", options: parsed }
+    const stdout = parsed.inquiry === "help" ? helpText(program, "passt") : versionText("passt", version)
+    return { kind: "exit", status: 0, stdout, stderr: "" }
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    return {
+      kind: "exit",
+      status: 1,
+      stdout: "",
+      stderr: `${program}: ${error.message}\n${helpText(program, "passt")}`,
+    }
+  }
+}

@@ -1,0 +1,11 @@
+/** The command line of passt: what programs, help text, manual page and launcher are made from. */
+export * from "./command-line.ts"
+export * from "./config-error.ts"
+export * from "./forward-rule.ts"
+export * from "./help.ts"
+export * from "./option-spec.ts"
+export * from "./options.ts"
+export * from "./parse.ts"
+export * from "./port-spec.ts"
+export * from "./version.ts"
+export type { Address, AddressWords } from "./values.ts"

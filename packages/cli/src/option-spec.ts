@@ -1,0 +1,45 @@
+/** What the option table says of an option. Parser, help text, manual page and launcher are all made from it. */
+
+export type Mode = "passt" | "vhost-user" | "pasta"
+
+/** Headings of help text and manual page, in their order. */
+export const OPTION_GROUPS = {
+  general: "General",
+  transport: "Guest connection",
+  network: "Addresses and routes",
+  dns: "Names",
+  services: "Protocols and services",
+  translation: "Address translation",
+  forwarding: "Port forwarding",
+  migration: "Migration",
+  namespace: "Namespaces",
+} as const
+export type OptionGroup = keyof typeof OPTION_GROUPS
+
+export interface OptionSpec {
+  /** Long name without dashes; also names the option in code. */
+  readonly name: string
+  readonly short?: string
+  /** Further long names. */
+  readonly aliases?: readonly string[]
+  /** What the argument is, in capitals; absent: takes none. */
+  readonly argument?: string
+  /** Where it is allowed; absent: everywhere. */
+  readonly modes?: readonly Mode[]
+  readonly group: OptionGroup
+  /** One sentence for the help text, without a final period. */
+  readonly help: string
+  /** What holds without the option, for help text and manual page. */
+  readonly standard?: string
+  /** Further sentences for the manual page, as mdoc source; absent: the help sentence is enough. */
+  readonly man?: string
+  /** "list": may be given several times, each adding to the others; "per-family": once for IPv4 and once for IPv6.
+   * Absent: the last one counts. */
+  readonly repeatable?: "list" | "per-family"
+  /** "planned": known, but refused with a message until it is built. */
+  readonly status: "built" | "planned"
+  /** Accepted, but no longer of use. */
+  readonly deprecated?: boolean
+  /** What the launcher has to know: the option keeps the program in the foreground, or names the guest's descriptor. */
+  readonly launcher?: "foreground" | "descriptor"
+}

@@ -1,0 +1,556 @@
+/**
+ * The command line of passt: words to a checked, immutable configuration. Later options override earlier ones unless
+ * the option says otherwise. What only the host can answer (whether an interface or a user exists, what the template
+ * interface has) is left to the program, and so are port specifications, which depend on the families in use.
+ */
+import { address } from "@passt/core/wire"
+import { ConfigError } from "./config-error.ts"
+import { getopt, type GetoptTable, type OptionSpelling } from "./getopt.ts"
+import { OPTIONS } from "./options.ts"
+import type { OptionSpec } from "./option-spec.ts"
+import type { PortOption } from "./port-spec.ts"
+import {
+  classPrefix,
+  isDomainName,
+  isInterfaceName,
+  isPath,
+  parseAddress,
+  parseCNumber,
+  parseDecimal,
+  parseMac,
+  parseNetmask,
+  parsePrefixedAddress,
+  type Address,
+  type AddressWords,
+} from "./values.ts"
+
+export type LogLevel = "warning" | "info" | "debug" | "trace"
+
+/** One value per family; null: not given. IPv4 in mapped form. */
+export interface PerFamily<T> {
+  readonly v4: T | null
+  readonly v6: T | null
+}
+
+/** User and group to change to. Names are yet to be looked up. A null group: that of the same number as a numeric user,
+ * or the primary group of a named one. A named user must not be root; a numeric 0 may. */
+export interface RunAs {
+  readonly user: string | number
+  readonly group: string | number | null
+  /** The argument as given, for messages. */
+  readonly text: string
+}
+
+/** Servers or domains: the host's own, the given ones, or none (empty list with source "given"). */
+export interface Given<T> {
+  readonly source: "host" | "given"
+  readonly values: readonly T[]
+}
+
+export interface PasstOptions {
+  readonly logLevel: LogLevel
+  readonly foreground: boolean
+  readonly logFile: string | null
+  /** Bytes; at least LOG_SIZE_MIN. */
+  readonly logSize: number
+  readonly runAs: RunAs | null
+  readonly pidFile: string | null
+  readonly pcapFile: string | null
+
+  /** Path to listen on; null: the first free default path, or `fd`. At most 107 bytes. */
+  readonly socketPath: string | null
+  /** Number of the connected socket as given by the user; the launcher has moved it. Null: none. */
+  readonly fd: number | null
+  /** Exit when the guest disconnects; set with `fd`, too. */
+  readonly oneOff: boolean
+
+  /** Families that may be used. Not both false. */
+  readonly ipv4: boolean
+  readonly ipv6: boolean
+  /** Template interface; null: by the default route, or `outboundInterface`. */
+  readonly interface: string | null
+  readonly address: PerFamily<AddressWords>
+  /** IPv4 prefix length, 0…32; null: that of the template. Always set when `address.v4` is. */
+  readonly prefix4: number | null
+  readonly gateway: PerFamily<AddressWords>
+  /** Six bytes; null: the default. */
+  readonly mac: Uint8Array | null
+  /** Bytes of IP packet to announce, 0…MTU_MAX; 0: none. */
+  readonly mtu: number
+  readonly outboundAddress: PerFamily<AddressWords>
+  readonly outboundInterface: PerFamily<string>
+
+  /** Name servers to announce: at most DNS_SERVER_MAX per family, in their order. Servers given for one family leave the
+   * other with the host's. */
+  readonly dns4: Given<AddressWords>
+  readonly dns6: Given<AddressWords>
+  readonly dnsForward: PerFamily<AddressWords>
+  readonly dnsHost: PerFamily<AddressWords>
+  /** At most SEARCH_DOMAIN_MAX domains. */
+  readonly search: Given<string>
+  /** Whether servers and domains are announced. */
+  readonly announceDns: boolean
+  readonly announceSearch: boolean
+  readonly hostname: string | null
+  readonly fqdn: string | null
+
+  readonly tcp: boolean
+  readonly udp: boolean
+  /** ICMP and ICMPv6 echo. */
+  readonly icmp: boolean
+  readonly dhcp: boolean
+  readonly dhcpv6: boolean
+  /** Neighbour discovery; off with `icmp`, too. */
+  readonly ndp: boolean
+  /** Router advertisements; off with `ndp`, too. */
+  readonly ra: boolean
+
+  /** Address at which the guest reaches the host's loopback; null: the gateway if `mapGateway`, else none. */
+  readonly mapHostLoopback: PerFamily<AddressWords>
+  readonly mapGateway: boolean
+  readonly mapGuestAddress: PerFamily<AddressWords>
+
+  readonly freebind: boolean
+  /** `-t` and `-u`, for parsePortOptions once the families are known. */
+  readonly ports: readonly PortOption[]
+  /** Warnings for the user, one line each, to be shown at whatever log level. */
+  readonly warnings: readonly string[]
+}
+
+/** 65535 bytes of frame less the Ethernet header. */
+export const MTU_MAX = 65_521
+/** MTU_MAX rounded down to whole 32-bit words. */
+export const MTU_DEFAULT = 65_520
+/** Smallest MTU that IPv4 (RFC 791 section 3.2) and IPv6 (RFC 8200 section 5) allow on a link. */
+export const MTU_MIN_IPV4 = 68
+export const MTU_MIN_IPV6 = 1280
+export const LOG_SIZE_DEFAULT = 1_048_576
+/** Five longest messages of 8 KiB: what rotation needs as room. */
+export const LOG_SIZE_MIN = 40_960
+export const DNS_SERVER_MAX = 3
+export const SEARCH_DOMAIN_MAX = 6
+/** sockaddr_un's path less its final zero. */
+export const SOCKET_PATH_MAX = 107
+/** Longest host name that fits DNS. */
+const HOSTNAME_MAX = 253
+/** (uid_t) -1 means "no change" to the kernel. */
+const ID_MAX = 0xffff_fffe
+
+/** The command line asked for a text instead of a run; what comes after was not looked at. */
+export interface Inquiry {
+  readonly inquiry: "help" | "version"
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+/** The configuration while it is read. Lists grow, slots fill; `parsePasst` freezes what comes of it. */
+interface Draft {
+  readonly options: Mutable<PasstOptions>
+  readonly ports: PortOption[]
+  readonly warnings: string[]
+  netmask: number | null
+  addressPrefix4: number | null
+}
+
+type Handler = (draft: Draft, value: string, written: string) => void
+
+/**
+ * Parses the words after the program's name.
+ * @throws UsageError for words that can't be read, ConfigError for values that can't be honoured.
+ */
+export function parsePasst(args: readonly string[]): PasstOptions | Inquiry {
+  const draft = emptyDraft()
+  const words = getopt(args, GETOPT_TABLE)
+  let word = words.next()
+  while (!word.done) {
+    const { id, value, written } = word.value
+    if (id === "help" || id === "version") return { inquiry: id }
+    const spec = SPEC_BY_NAME.get(id)!
+    refuseUnavailable(spec, written, value)
+    HANDLERS[id]!(draft, value ?? "", written)
+    word = words.next()
+  }
+  const operand = args[word.value]
+  if (operand !== undefined) throw new ConfigError(`Extra non-option argument: ${operand}`)
+  return finish(draft)
+}
+
+const SPEC_BY_NAME: ReadonlyMap<string, OptionSpec> = new Map(OPTIONS.map((option) => [option.name, option]))
+
+/** The option table as getopt wants it. */
+export const GETOPT_TABLE: GetoptTable = {
+  short: OPTIONS.filter((option) => option.short !== undefined).map((option) => spelling(option, option.short!)),
+  long: OPTIONS.flatMap((option) => [option.name, ...(option.aliases ?? [])].map((name) => spelling(option, name))),
+}
+
+function spelling(option: OptionSpec, text: string): OptionSpelling {
+  return { spelling: text, id: option.name, takesArgument: option.argument !== undefined }
+}
+
+function refuseUnavailable(spec: OptionSpec, written: string, value: string | null): void {
+  if (spec.modes?.length === 1 && spec.modes[0] === "pasta") throw new ConfigError(`${written} is for pasta mode only`)
+  // A path makes sense only where guests migrate; callers may say explicitly that there is none.
+  const planned = spec.status === "planned" || (spec.name === "repair-path" && value !== "none")
+  if (planned) throw new ConfigError(`${written} is not supported yet`)
+}
+
+/** What each option does. Every built option of the table but "help" and "version" has its entry here. */
+export const HANDLERS: Readonly<Record<string, Handler>> = {
+  debug: ({ options }) => {
+    if (options.logLevel !== "trace") options.logLevel = "debug"
+  },
+  trace: ({ options }) => {
+    options.logLevel = "trace"
+  },
+  quiet: ({ options }) => {
+    options.logLevel = "warning"
+  },
+  foreground: ({ options }) => {
+    options.foreground = true
+  },
+  stderr: ({ warnings }, _value, written) => {
+    warnings.push(`${written} is deprecated and has no effect`)
+  },
+  "log-file": ({ options }, value, written) => {
+    options.logFile = path(value, written)
+  },
+  "log-size": ({ options }, value) => {
+    const size = parseCNumber(value)
+    if (size === undefined || size < LOG_SIZE_MIN) {
+      throw new ConfigError(`Invalid --log-size: ${value} (at least ${LOG_SIZE_MIN} bytes)`)
+    }
+    options.logSize = size
+  },
+  runas: ({ options }, value) => {
+    options.runAs = parseRunAs(value)
+  },
+  pid: ({ options }, value, written) => {
+    options.pidFile = path(value, written)
+  },
+  pcap: ({ options }, value, written) => {
+    options.pcapFile = path(value, written)
+  },
+  "repair-path": () => {},
+
+  socket: ({ options }, value, written) => {
+    if (value === "") throw new ConfigError(`Invalid path for ${written}: ''`)
+    if (Buffer.byteLength(value) > SOCKET_PATH_MAX) {
+      throw new ConfigError(`Socket path too long (max ${SOCKET_PATH_MAX} bytes): ${value}`)
+    }
+    options.socketPath = value
+  },
+  fd: ({ options }, value) => {
+    const fd = parseDecimal(value)
+    if (fd === undefined || fd > 0x7fff_ffff) throw new ConfigError(`Invalid --fd: ${value}`)
+    options.fd = fd
+    options.oneOff = true
+  },
+  "one-off": ({ options }) => {
+    options.oneOff = true
+  },
+
+  interface: ({ options }, value, written) => {
+    options.interface = interfaceName(value, written)
+  },
+  address: (draft, value) => {
+    const found = parsePrefixedAddress(value)
+    if (!found || !isHostAddress(found)) throw new ConfigError(`Invalid address: ${value}`)
+    draft.options.address = once(draft.options.address, found, "--address")
+    if (found.family === 4) draft.addressPrefix4 = found.prefix
+  },
+  netmask: (draft, value) => {
+    const prefix = parseNetmask(value)
+    if (prefix === undefined) throw new ConfigError(`Invalid netmask: ${value}`)
+    draft.netmask = prefix
+  },
+  gateway: ({ options }, value) => {
+    const found = parseAddress(value)
+    if (!found || !isHostAddress(found)) throw new ConfigError(`Invalid gateway address: ${value}`)
+    options.gateway = put(options.gateway, found)
+  },
+  "mac-addr": ({ options }, value) => {
+    const mac = parseMac(value)
+    if (!mac) throw new ConfigError(`Invalid MAC address: ${value}`)
+    // The lowest bit of the first byte makes a group address (IEEE 802): nothing can be sent from there.
+    if ((mac[0]! & 1) !== 0 || mac.every((byte) => byte === 0)) {
+      throw new ConfigError(`Invalid MAC address: ${value} is not the address of a station`)
+    }
+    options.mac = mac
+  },
+  mtu: ({ options }, value) => {
+    const mtu = parseDecimal(value)
+    if (mtu === undefined) throw new ConfigError(`Invalid MTU: ${value}`)
+    if (mtu > MTU_MAX) throw new ConfigError(`MTU ${mtu} too large (max ${MTU_MAX})`)
+    options.mtu = mtu
+  },
+  outbound: ({ options }, value) => {
+    const found = parseAddress(value)
+    // Loopback is a usable source in IPv4 (127.0.0.0/8 has many addresses), not in IPv6.
+    const usable = found && address.isUnicast(found.words, 0) && !isCompatible(found) && !isLoopback6(found)
+    if (!usable) throw new ConfigError(`Invalid outbound address: ${value}`)
+    options.outboundAddress = put(options.outboundAddress, found)
+  },
+  "outbound-if4": ({ options }, value, written) => {
+    options.outboundInterface = { ...options.outboundInterface, v4: interfaceName(value, written) }
+  },
+  "outbound-if6": ({ options }, value, written) => {
+    options.outboundInterface = { ...options.outboundInterface, v6: interfaceName(value, written) }
+  },
+  "ipv4-only": ({ options }) => {
+    options.ipv4 = true
+    options.ipv6 = false
+  },
+  "ipv6-only": ({ options }) => {
+    options.ipv4 = false
+    options.ipv6 = true
+  },
+
+  dns: ({ options, warnings }, value) => {
+    if (value === "none") {
+      options.dns4 = { source: "given", values: [] }
+      options.dns6 = { source: "given", values: [] }
+      options.dnsForward = NEITHER
+      options.dnsHost = NEITHER
+      return
+    }
+    const found = parseAddress(value)
+    if (!found || !address.isUnicast(found.words, 0)) throw new ConfigError(`Invalid DNS address: ${value}`)
+    const servers = found.family === 4 ? options.dns4.values : options.dns6.values
+    if (servers.length === DNS_SERVER_MAX) {
+      warnings.push(`More than ${DNS_SERVER_MAX} IPv${found.family} name servers given: ${value} is not announced`)
+      return
+    }
+    const list: Given<AddressWords> = { source: "given", values: [...servers, found.words] }
+    if (found.family === 4) options.dns4 = list
+    else options.dns6 = list
+  },
+  "dns-forward": ({ options }, value) => {
+    const found = parseAddress(value)
+    if (!found || !isHostAddress(found)) throw new ConfigError(`Invalid DNS forwarding address: ${value}`)
+    options.dnsForward = once(options.dnsForward, found, "--dns-forward")
+  },
+  "dns-host": ({ options }, value) => {
+    const found = parseAddress(value)
+    if (!found || !address.isUnicast(found.words, 0)) throw new ConfigError(`Invalid DNS nameserver address: ${value}`)
+    options.dnsHost = once(options.dnsHost, found, "--dns-host")
+  },
+  search: ({ options }, value) => {
+    if (value === "none") {
+      options.search = { source: "given", values: [] }
+      return
+    }
+    const domains = value.split(" ").filter((domain) => domain !== "")
+    const wrong = domains.find((domain) => !isDomainName(domain))
+    if (domains.length === 0 || wrong !== undefined) {
+      throw new ConfigError(`Invalid DNS search domain: ${wrong ?? "''"}`)
+    }
+    const values = [...options.search.values, ...domains]
+    if (values.length > SEARCH_DOMAIN_MAX) {
+      throw new ConfigError(`Too many DNS search domains (max ${SEARCH_DOMAIN_MAX}): ${domains.at(-1)}`)
+    }
+    options.search = { source: "given", values }
+  },
+  "no-dhcp-dns": ({ options }) => {
+    options.announceDns = false
+  },
+  "no-dhcp-search": ({ options }) => {
+    options.announceSearch = false
+  },
+  hostname: ({ options }, value) => {
+    options.hostname = name(value, "hostname")
+  },
+  fqdn: ({ options }, value) => {
+    options.fqdn = name(value, "FQDN")
+  },
+
+  "no-tcp": ({ options }) => {
+    options.tcp = false
+  },
+  "no-udp": ({ options }) => {
+    options.udp = false
+  },
+  "no-icmp": ({ options }) => {
+    options.icmp = false
+  },
+  "no-dhcp": ({ options }) => {
+    options.dhcp = false
+  },
+  "no-dhcpv6": ({ options }) => {
+    options.dhcpv6 = false
+  },
+  "no-ndp": ({ options }) => {
+    options.ndp = false
+  },
+  "no-ra": ({ options }) => {
+    options.ra = false
+  },
+
+  "map-host-loopback": ({ options }, value) => {
+    if (value === "none") {
+      options.mapHostLoopback = NEITHER
+      options.mapGateway = false
+      return
+    }
+    options.mapHostLoopback = once(options.mapHostLoopback, remapped(value), "--map-host-loopback")
+  },
+  "no-map-gw": ({ options }) => {
+    options.mapGateway = false
+  },
+  "map-guest-addr": ({ options }, value) => {
+    if (value === "none") {
+      options.mapGuestAddress = NEITHER
+      return
+    }
+    options.mapGuestAddress = once(options.mapGuestAddress, remapped(value), "--map-guest-addr")
+  },
+
+  freebind: ({ options }) => {
+    options.freebind = true
+  },
+  "tcp-ports": ({ ports }, value, written) => {
+    ports.push({ protocol: "tcp", spec: value, written })
+  },
+  "udp-ports": ({ ports }, value, written) => {
+    ports.push({ protocol: "udp", spec: value, written })
+  },
+}
+
+const NEITHER: PerFamily<never> = Object.freeze({ v4: null, v6: null })
+
+function emptyDraft(): Draft {
+  const ports: PortOption[] = []
+  const warnings: string[] = []
+  const options: Mutable<PasstOptions> = {
+    logLevel: "info",
+    foreground: false,
+    logFile: null,
+    logSize: LOG_SIZE_DEFAULT,
+    runAs: null,
+    pidFile: null,
+    pcapFile: null,
+    socketPath: null,
+    fd: null,
+    oneOff: false,
+    ipv4: true,
+    ipv6: true,
+    interface: null,
+    address: NEITHER,
+    prefix4: null,
+    gateway: NEITHER,
+    mac: null,
+    mtu: MTU_DEFAULT,
+    outboundAddress: NEITHER,
+    outboundInterface: NEITHER,
+    dns4: { source: "host", values: [] },
+    dns6: { source: "host", values: [] },
+    dnsForward: NEITHER,
+    dnsHost: NEITHER,
+    search: { source: "host", values: [] },
+    announceDns: true,
+    announceSearch: true,
+    hostname: null,
+    fqdn: null,
+    tcp: true,
+    udp: true,
+    icmp: true,
+    dhcp: true,
+    dhcpv6: true,
+    ndp: true,
+    ra: true,
+    mapHostLoopback: NEITHER,
+    mapGateway: true,
+    mapGuestAddress: NEITHER,
+    freebind: false,
+    ports,
+    warnings,
+  }
+  return { options, ports, warnings, netmask: null, addressPrefix4: null }
+}
+
+/** Checks what depends on several options, and freezes. */
+function finish(draft: Draft): PasstOptions {
+  const { options, warnings, netmask, addressPrefix4 } = draft
+  if (netmask !== null && addressPrefix4 !== null) throw new ConfigError("Redundant prefix length specification")
+  options.prefix4 = netmask ?? addressPrefix4
+  if (options.address.v4 && options.prefix4 === null) options.prefix4 = classPrefix(options.address.v4)
+  if (options.fd !== null && options.socketPath !== null) {
+    throw new ConfigError("--fd and --socket can't be used together")
+  }
+  if (!options.icmp) options.ndp = false
+  if (!options.ndp) options.ra = false
+  // 0 is no small MTU: it announces none.
+  if (options.mtu !== 0) {
+    if (options.ipv4 && options.mtu < MTU_MIN_IPV4) {
+      warnings.push(`MTU ${options.mtu} is too small for IPv4 (minimum ${MTU_MIN_IPV4})`)
+    }
+    if (options.ipv6 && options.mtu < MTU_MIN_IPV6) {
+      warnings.push(`MTU ${options.mtu} is too small for IPv6 (minimum ${MTU_MIN_IPV6})`)
+    }
+  }
+  for (const part of Object.values(options)) {
+    // Typed arrays can't be frozen; they are fresh for each parse.
+    if (typeof part === "object" && part !== null && !ArrayBuffer.isView(part)) Object.freeze(part)
+  }
+  return Object.freeze(options)
+}
+
+function put(slot: PerFamily<AddressWords>, found: Address): PerFamily<AddressWords> {
+  return found.family === 4 ? { ...slot, v4: found.words } : { ...slot, v6: found.words }
+}
+
+/** For options that hold one address per family and have no use for another. */
+function once(slot: PerFamily<AddressWords>, found: Address, option: string): PerFamily<AddressWords> {
+  if ((found.family === 4 ? slot.v4 : slot.v6) !== null) {
+    throw new ConfigError(`More than one IPv${found.family} address given with ${option}`)
+  }
+  return put(slot, found)
+}
+
+/** Whether a machine can have it on a network: unicast, not loopback. */
+function isHostAddress(found: Address): boolean {
+  return address.isUnicast(found.words, 0) && !address.isLoopback(found.words, 0)
+}
+
+function remapped(text: string): Address {
+  const found = parseAddress(text)
+  if (!found || !isHostAddress(found)) throw new ConfigError(`Invalid address to remap to host: ${text}`)
+  return found
+}
+
+function isLoopback6(found: Address): boolean {
+  return found.family === 6 && address.isLoopback(found.words, 0)
+}
+
+/** The deprecated ::a.b.c.d (RFC 4291 section 2.5.5.1). */
+function isCompatible(found: Address): boolean {
+  return found.family === 6 && found.words[0] === 0 && found.words[1] === 0 && found.words[2] === 0
+}
+
+function interfaceName(text: string, written: string): string {
+  if (!isInterfaceName(text)) throw new ConfigError(`Invalid interface name for ${written}: '${text}'`)
+  return text
+}
+
+function path(text: string, written: string): string {
+  if (!isPath(text)) throw new ConfigError(`Invalid path for ${written}: '${text}'`)
+  return text
+}
+
+function name(text: string, what: string): string {
+  if (text.length > HOSTNAME_MAX) throw new ConfigError(`${what} too long (max ${HOSTNAME_MAX} characters): ${text}`)
+  if (!isDomainName(text)) throw new ConfigError(`Invalid ${what}: '${text}'`)
+  return text
+}
+
+function parseRunAs(text: string): RunAs {
+  const wrong = new ConfigError(`Invalid --runas option: ${text}`)
+  const parts = text.split(":")
+  if (parts.length > 2 || parts.includes("")) throw wrong
+  const [user, group] = parts.map((part) => {
+    if (!/^\d+$/.test(part)) return part
+    const id = parseDecimal(part)
+    if (id === undefined || id > ID_MAX) throw wrong
+    return id
+  })
+  return { user: user!, group: group ?? null, text }
+}
