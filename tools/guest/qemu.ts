@@ -1,0 +1,180 @@
+// A guest in QEMU: boots the image, with its network card on a UNIX stream socket.
+import { randomBytes } from "node:crypto"
+import { join } from "node:path"
+import type { ChildProcess, SpawnOptions } from "node:child_process"
+import { scratchDirectory } from "../world/enter.ts"
+import { ended, start, stop, until } from "../world/process.ts"
+import { accelerator } from "./accelerator.ts"
+import { connectWhenThere, openChannel } from "./channel.ts"
+import type { CommandResult } from "./channel.ts"
+import { guestImage } from "./image.ts"
+
+export const QEMU = "qemu-system-x86_64"
+
+/** The network card that the guest sees. e1000 needs the generic kernel, which is a larger download. */
+export type Nic = "virtio-net" | "e1000"
+
+export interface GuestOptions {
+  /** Path of passt's socket. Without it the guest has no network card. */
+  readonly socket?: string
+  readonly nic?: Nic
+  readonly mac?: string
+  /** "none" leaves the card unconfigured. Default: DHCP and SLAAC at boot. */
+  readonly network?: "dhcp" | "none"
+  /** QEMU's -accel; default: what `accelerator` found to work. */
+  readonly accel?: "kvm" | "tcg"
+  /** Where and as whom QEMU runs; default: here. */
+  readonly start?: (command: readonly string[], options?: SpawnOptions) => ChildProcess
+  readonly bootTimeoutMs?: number
+}
+
+export interface Guest {
+  /** From starting QEMU to the first answer. */
+  readonly bootMs: number
+  readonly accel: "kvm" | "tcg"
+  readonly kernelVersion: string
+  readonly qemu: ChildProcess
+  /** Run a shell command. Default limit: 30,000 ms. */
+  run(command: string, timeoutMs?: number): Promise<CommandResult>
+  /** Run a shell command that must succeed; its standard output. */
+  must(command: string, timeoutMs?: number): Promise<string>
+  /** Wait until DHCP and SLAAC are through. */
+  online(timeoutMs?: number): Promise<void>
+  /** What the kernel and QEMU have said so far, for diagnosis. */
+  log(): string
+  /** Join this process's terminal to a shell in the guest; resolves when the shell ends (or at Ctrl-]). */
+  shell(): Promise<void>
+  /** Pull the plug. */
+  kill(): Promise<void>
+}
+
+const CTRL_RIGHT_BRACKET = 0x1d
+
+export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
+  const nic = options.nic ?? "virtio-net"
+  const image = await guestImage(nic === "e1000" ? "generic" : "cloud")
+  const accel = options.accel ?? (await accelerator())
+  const id = randomBytes(4).toString("hex")
+  const scratch = scratchDirectory()
+  const commandSocket = join(scratch, `guest-${id}.command`)
+  const consoleSocket = join(scratch, `guest-${id}.console`)
+  const network =
+    options.socket === undefined
+      ? ["-nic", "none"]
+      : [
+          ...["-netdev", `stream,id=net,server=off,addr.type=unix,addr.path=${options.socket}`],
+          ...["-device", deviceArgument(nic, options.mac)],
+        ]
+  const command = [
+    ...[QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    ...["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256"],
+    ...["-kernel", image.kernel, "-initrd", image.initramfs],
+    ...["-append", `console=ttyS0 quiet panic=-1 mitigations=off guest.net=${options.network ?? "dhcp"}`],
+    ...["-chardev", "stdio,id=log,signal=off", "-serial", "chardev:log"],
+    ...["-device", "virtio-serial-pci"],
+    ...["-chardev", `socket,id=console,path=${consoleSocket},server=on,wait=off`],
+    ...["-device", "virtconsole,chardev=console,nr=0"],
+    ...["-chardev", `socket,id=command,path=${commandSocket},server=on,wait=off`],
+    ...["-device", "virtserialport,chardev=command,name=agent,nr=1"],
+    ...network,
+  ]
+  const began = performance.now()
+  const qemu = (options.start ?? start)(command, { stdio: ["ignore", "pipe", "pipe"] })
+  let said = ""
+  const keep = (chunk: Buffer): void => {
+    // The end is what matters: a guest that prints for ever must not fill this process.
+    said = (said + chunk.toString()).slice(-100_000)
+  }
+  qemu.stdout?.on("data", keep)
+  qemu.stderr?.on("data", keep)
+  const failed = new Promise<never>((_, reject) => {
+    qemu.once("error", (error) => reject(new Error(`${QEMU} cannot be started: ${error.message}`)))
+    qemu.once("exit", (code, signal) => {
+      reject(new Error(`${QEMU} ended (${signal ?? `status ${code}`}) before the guest was up\n${said.trim()}`))
+    })
+  })
+  failed.catch(() => {})
+
+  const timeoutMs = options.bootTimeoutMs ?? 90_000
+  let timer: NodeJS.Timeout | undefined
+  const tooLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the guest did not boot within ${timeoutMs} ms\n${said}`)), timeoutMs)
+  })
+  try {
+    const socket = await Promise.race([connectWhenThere(commandSocket, timeoutMs), failed])
+    const channel = openChannel(socket)
+    await Promise.race([channel.ready, failed, tooLate])
+    const bootMs = performance.now() - began
+    const run = (text: string, limitMs: number = 30_000): Promise<CommandResult> => channel.run(text, limitMs)
+    const must = async (text: string, limitMs?: number): Promise<string> => {
+      const result = await run(text, limitMs)
+      if (result.status === 0) return result.stdout
+      throw new Error(`in the guest: ${text}: status ${result.status}\n${(result.stderr || result.stdout).trim()}`)
+    }
+    return {
+      bootMs,
+      accel,
+      kernelVersion: image.kernelVersion,
+      qemu,
+      run,
+      must,
+      async online(limitMs = 30_000) {
+        await until("the guest's network", limitMs, async () => (await run("test -e /run/net/up")).status === 0, 100)
+      },
+      log: () => said,
+      shell: () => shell(consoleSocket, run),
+      async kill() {
+        qemu.kill("SIGKILL")
+        await ended(qemu, 5000)
+        channel.close()
+      },
+    }
+  } catch (error) {
+    await stop(qemu)
+    throw error
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function deviceArgument(nic: Nic, mac: string | undefined): string {
+  const model = nic === "e1000" ? "e1000" : "virtio-net-pci"
+  // Without a ROM: nothing boots from the network here.
+  return `${model},netdev=net,romfile=${mac === undefined ? "" : `,mac=${mac}`}`
+}
+
+/** The terminal becomes the guest's console hvc0: raw, so that Ctrl-C and the cursor keys reach the guest. */
+async function shell(
+  consoleSocket: string,
+  run: (command: string, limitMs: number) => Promise<unknown>,
+): Promise<void> {
+  const socket = await connectWhenThere(consoleSocket, 5000)
+  const { stdin, stdout } = process
+  const { rows = 24, columns = 80 } = stdout
+  const oneDayMs = 24 * 60 * 60 * 1000
+  const size = `stty -F /dev/hvc0 rows ${rows} cols ${columns}`
+  const ended = run(`${size}; setsid -c sh -l < /dev/hvc0 > /dev/hvc0 2>&1`, oneDayMs)
+  const escaped = new Promise<void>((resolve) => {
+    stdin.on("data", (chunk: Buffer) => {
+      if (chunk.includes(CTRL_RIGHT_BRACKET)) resolve()
+      else socket.write(chunk)
+    })
+    // Piped input: its end is the end of the shell's input too.
+    stdin.on("end", () => socket.write("\x04"))
+    socket.on("close", () => resolve())
+  })
+  socket.on("error", () => {})
+  socket.on("data", (chunk: Buffer) => stdout.write(chunk))
+  if (stdin.isTTY) stdin.setRawMode(true)
+  stdin.resume()
+  try {
+    await Promise.race([ended, escaped])
+  } catch {
+    // "poweroff" in the shell takes the guest away: that is an end like any other.
+  } finally {
+    if (stdin.isTTY) stdin.setRawMode(false)
+    stdin.pause()
+    stdin.removeAllListeners("data")
+    socket.destroy()
+  }
+}

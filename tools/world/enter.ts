@@ -1,0 +1,112 @@
+// Entering the sandbox: user, network, mount and PID namespaces of our own, in which everything else runs.
+//
+// The same way for root and for an ordinary user: a user namespace in which the caller is mapped to root may own
+// network namespaces, mount file systems and set their sysctls, and can do nothing to the machine. The PID namespace
+// makes an end of it all: when its first process ends, the kernel kills every process inside, and with them go the
+// network namespaces, mounts and sockets.
+//
+//   node tools/world/enter.ts PROGRAM [ARGUMENT...]      run one program inside
+import { spawn, spawnSync } from "node:child_process"
+import { existsSync, realpathSync, statSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { join } from "node:path"
+
+/** Set inside the sandbox, so that programs can tell; its value is the scratch directory. */
+export const SANDBOX_VARIABLE = "PASST_SANDBOX"
+
+/** The repository this file belongs to. */
+export const ROOT: string = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "")
+
+export function insideSandbox(): boolean {
+  return process.env[SANDBOX_VARIABLE] !== undefined
+}
+
+/** The sandbox's scratch directory: memory only, gone with the sandbox. */
+export function scratchDirectory(): string {
+  const directory = process.env[SANDBOX_VARIABLE]
+  if (directory === undefined) throw new Error("not inside the sandbox: run this through tools/world/enter.ts")
+  return directory
+}
+
+// First process of the PID namespace. A shell, because it collects orphans (daemons) by itself. Descriptor 3 is a pipe
+// that the parent holds: its end means the parent is gone, however it went, and then all goes.
+const FIRST_PROCESS = `
+(read -r _ <&3; kill -KILL -1) &
+exec 3<&-
+mount -t tmpfs -o mode=1777 tmpfs "$${SANDBOX_VARIABLE}" || exit 125
+ip link set lo up || exit 125
+echo "0 0" > /proc/sys/net/ipv4/ping_group_range || exit 125
+"$@"
+exit $?`
+
+const UNSHARE = ["--user", "--map-root-user", "--net", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child"]
+
+/** Why the sandbox cannot be made here, in one sentence; undefined if it can. */
+export function sandboxProblem(): string | undefined {
+  const probe = spawnSync("unshare", [...UNSHARE, "true"], { encoding: "utf8" })
+  if (probe.error !== undefined) return "unshare is missing: install the package util-linux"
+  if (probe.status === 0) return undefined
+  const said = probe.stderr.trim().split("\n")[0] ?? ""
+  return (
+    `this system does not let ${process.getuid?.() === 0 ? "this process" : "an ordinary user"} make namespaces ` +
+    `(${said}); see kernel.unprivileged_userns_clone, user.max_user_namespaces and ` +
+    "kernel.apparmor_restrict_unprivileged_userns"
+  )
+}
+
+/** Where the private tmpfs is mounted: a directory that exists everywhere and does not hide the repository. */
+function mountPoint(): string {
+  for (const candidate of ["/tmp", "/mnt", "/media", "/srv"]) {
+    if (!existsSync(candidate) || !statSync(candidate).isDirectory()) continue
+    const needed = [ROOT, process.execPath, process.cwd(), process.argv[1] ?? "/", process.env.PASST_BINARY ?? "/"]
+    if (needed.some((path) => existsSync(path) && `${realpathSync(path)}/`.startsWith(`${candidate}/`))) continue
+    return candidate
+  }
+  throw new Error("no directory is free for the sandbox's scratch space (tried /tmp, /mnt, /media, /srv)")
+}
+
+/** Run a program in a new sandbox, with this process's standard streams. Resolves to its exit status. */
+export function enterSandbox(command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<number> {
+  const problem = sandboxProblem()
+  if (problem !== undefined) throw new Error(problem)
+  const mount = mountPoint()
+  return new Promise((resolve, reject) => {
+    const child = spawn("unshare", [...UNSHARE, "bash", "-c", FIRST_PROCESS, "sandbox", ...command], {
+      stdio: ["inherit", "inherit", "inherit", "pipe"],
+      env: { ...process.env, ...env, [SANDBOX_VARIABLE]: mount, TMPDIR: mount },
+    })
+    // The terminal sends Ctrl-C to the whole group: the program inside decides, and this process waits for it.
+    const ignore = (): void => {}
+    const forward = (): void => void child.kill("SIGKILL")
+    process.on("SIGINT", ignore)
+    process.on("SIGTERM", forward)
+    child.on("error", reject)
+    child.on("exit", (code, signal) => {
+      process.off("SIGINT", ignore)
+      process.off("SIGTERM", forward)
+      resolve(code ?? (signal === "SIGINT" ? 130 : 143))
+    })
+  })
+}
+
+/** Make sure that the running script is inside: outside, it runs itself again inside and exits with that status. */
+export async function ensureSandbox(): Promise<void> {
+  if (insideSandbox()) return
+  const script = process.argv[1]
+  if (script === undefined) throw new Error("no script to run again")
+  process.exit(await enterSandbox([process.execPath, ...process.execArgv, script, ...process.argv.slice(2)]))
+}
+
+if (import.meta.main) {
+  const command = process.argv.slice(2)
+  if (command.length === 0) {
+    process.stderr.write(`usage: node ${join("tools", "world", "enter.ts")} PROGRAM [ARGUMENT...]\n`)
+    process.exit(2)
+  }
+  try {
+    process.exit(await enterSandbox(command))
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`)
+    process.exit(1)
+  }
+}
