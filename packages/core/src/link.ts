@@ -18,6 +18,11 @@ export interface Link {
   /** Whether a guest is attached. */
   readonly connected: boolean
 
+  /** Something happened at a descriptor of the link: an event whose ref is of kind REF_LINK. The engine calls `receive` and `flush` after
+   * it anyway; the link attends to what is its own (a guest that connects).
+   * @param index from the ref, the link's own @param mask EVENT_… bits */
+  handleEvent(index: number, mask: number): void
+
   /** Makes the next batch of frames from the guest visible in rows 0…n-1; the previous batch is gone then.
    * @returns the number of frames (0: nothing now), or -errno after the guest's end closed or broke the framing rules;
    *   the link has then cleaned up behind itself and may get another guest. */

@@ -1,0 +1,511 @@
+/**
+ * The engine: one turn of everything.
+ *
+ * ```
+ *   wait ─▶ socket events ─▶ one batch of frames ─▶ work queue ─▶ timers ─▶ flush ─▶ again
+ * ```
+ * A turn never blocks but in `wait`, and its work is bounded: EVENT_MAX events, one batch, each queued flow once.
+ */
+import { Context, type EngineConfig, REF_EXTERNAL, REF_FLOW, REF_INDEX_MASK, REF_LINK, REF_LISTENER, REF_SHIFT } from "./context.ts"
+import {
+  BATCH_HEAD,
+  BATCH_TAIL,
+  FD,
+  FLOW_SHIFT,
+  KIND,
+  KIND_PING,
+  KIND_RETIRED,
+  KIND_TCP,
+  KIND_UDP,
+  SIDE_GUEST,
+} from "./flow/table.ts"
+import { Listeners } from "./forward/listen.ts"
+import { Ping } from "./icmp/ping.ts"
+import { EVENT_OUT } from "./kernel.ts"
+import type { Protocol } from "./protocol.ts"
+import type { Responder } from "./responder.ts"
+import { COUNTER, type Counters } from "./stats.ts"
+import { Tcp } from "./tcp/tcp.ts"
+import { Udp } from "./udp/udp.ts"
+import * as arp from "./wire/arp.ts"
+import { isLinkLocal, isLoopback, isMulticast, isUnspecified, read6, setMapped } from "./wire/address.ts"
+import * as ethernet from "./wire/ethernet.ts"
+import * as icmp from "./wire/icmp.ts"
+import * as ipv4 from "./wire/ipv4.ts"
+import * as ipv6 from "./wire/ipv6.ts"
+import * as tcp from "./wire/tcp.ts"
+import * as udp from "./wire/udp.ts"
+
+/** Period of the work that needs no exact time, milliseconds. */
+const SWEEP_MS = 1000
+/** Payload queued for the guest after which a flush comes early, so that what is sent is still in the cache. */
+const FLUSH_BYTES: number = 512 << 10
+const PORT_DHCP_SERVER = 67
+const PORT_DHCPV6_SERVER = 547
+
+export class Engine {
+  readonly ctx: Context
+  readonly listeners: Listeners
+  readonly tcp: Tcp
+  readonly udp: Udp
+  readonly ping: Ping
+  /** Receives events whose ref is of kind REF_EXTERNAL: index and mask. */
+  onExternal: ((index: number, mask: number) => void) | undefined
+  #sweepAt: number
+  #wasConnected = false
+  #receive = false
+  /** Flow of the last TCP or UDP packet: consecutive packets are often of one flow. */
+  #lastFlow = -1
+  /** Words 0, 1: the guest's MAC address as read by #learnMac. */
+  #macHigh = -1
+  #macLow = -1
+  /** Payload bytes sent to the guest when the last flush was made. */
+  #flushedAt = 0
+
+  constructor(config: EngineConfig) {
+    this.ctx = new Context(config)
+    this.listeners = new Listeners(this.ctx)
+    this.tcp = new Tcp(this.ctx, this.listeners)
+    this.udp = new Udp(this.ctx, this.listeners)
+    this.ping = new Ping(this.ctx)
+    this.#sweepAt = this.ctx.now
+  }
+
+  get counters(): Counters {
+    return this.ctx.counters
+  }
+
+  /** Opens the sockets of all forwarding rules. @throws Error with one line for the user */
+  listen(): void {
+    this.listeners.open()
+  }
+
+  /** Closes all sockets: listening ones, and those of flows, whose peers get a reset. */
+  close(): void {
+    const { ctx } = this
+    this.listeners.close()
+    for (let flow = 0; flow < ctx.flows.highWater; flow++) {
+      const kind = ctx.words[(flow << FLOW_SHIFT) + KIND]!
+      if (kind !== 0 && kind !== KIND_RETIRED) ctx.retire(flow, kind === KIND_TCP)
+    }
+    this.#service()
+  }
+
+  /** One turn.
+   * @param timeoutMs longest time to block when there is nothing to do, -1 for no limit, 0 to not block */
+  turn(timeoutMs: number): void {
+    const { ctx } = this
+    const { kernel, link } = ctx
+    const ready = kernel.wait(this.#timeout(timeoutMs))
+    ctx.now = kernel.now()
+    ctx.count(COUNTER.turns)
+    const { events } = kernel
+    for (let i = 0; i < ready; i++) this.#event(events[2 * i]!, events[2 * i + 1]!)
+    if (link.connected !== this.#wasConnected) this.#attachment()
+    if (this.#receive || link.more) {
+      this.#receive = false
+      const count = link.receive()
+      if (count > 0) this.#batch(count)
+      else if (count < 0) this.#attachment()
+    }
+    // Timers before the queue: what they ask for is sent in this turn.
+    for (let flow = ctx.timers.expire(ctx.now); flow >= 0; flow = ctx.timers.expire(ctx.now)) {
+      this.#protocolOf(ctx.words[(flow << FLOW_SHIFT) + KIND]!)?.timer(flow)
+    }
+    if (((ctx.now - this.#sweepAt) | 0) >= 0) this.#sweep()
+    this.#service()
+    link.flush()
+    this.#flushedAt = ctx.counters[COUNTER.bytesToGuest]!
+  }
+
+  #timeout(limit: number): number {
+    const { ctx } = this
+    const { link } = ctx
+    if (link.more || (ctx.work.count > 0 && link.connected && !link.blocked)) return 0
+    let timeout = (this.#sweepAt - ctx.now) | 0
+    const timer = ctx.timers.delay(ctx.now)
+    if (timer >= 0 && timer < timeout) timeout = timer
+    if (limit >= 0 && limit < timeout) timeout = limit
+    return timeout > 0 ? timeout : 0
+  }
+
+  #event(ref: number, mask: number): void {
+    const { ctx } = this
+    const index = ref & REF_INDEX_MASK
+    switch (ref >>> REF_SHIFT) {
+      case REF_FLOW: {
+        const base = index << FLOW_SHIFT
+        // A socket that was closed earlier in this turn may still be in the event table.
+        if (ctx.words[base + FD]! < 0) return
+        this.#protocolOf(ctx.words[base + KIND]!)?.event(index, mask)
+        return
+      }
+      case REF_LISTENER: {
+        const rule = ctx.config.rules[this.listeners.rule[index]!]!
+        if (rule.protocol === "tcp") this.tcp.accept(index)
+        else this.udp.accept(index)
+        return
+      }
+      case REF_LINK:
+        ctx.link.handleEvent(index, mask)
+        if ((mask & ~EVENT_OUT) !== 0) this.#receive = true
+        return
+      case REF_EXTERNAL:
+        this.onExternal?.(index, mask)
+        return
+      default:
+    }
+  }
+
+  #protocolOf(kind: number): Protocol | undefined {
+    switch (kind) {
+      case KIND_TCP:
+        return this.tcp
+      case KIND_UDP:
+        return this.udp
+      case KIND_PING:
+        return this.ping
+      default:
+        return undefined
+    }
+  }
+
+  /** A guest came or went. */
+  #attachment(): void {
+    const { ctx } = this
+    const { connected } = ctx.link
+    if (connected === this.#wasConnected) return
+    this.#wasConnected = connected
+    if (!connected) return
+    const { responders } = ctx.config
+    responders.arp?.attached?.(ctx.now)
+    responders.ndp?.attached?.(ctx.now)
+    responders.dhcp?.attached?.(ctx.now)
+    responders.dhcpv6?.attached?.(ctx.now)
+    this.#sweepAt = ctx.now
+  }
+
+  #sweep(): void {
+    const { ctx } = this
+    this.#sweepAt = (ctx.now + SWEEP_MS) | 0
+    this.tcp.sweep()
+    this.udp.sweep()
+    this.ping.sweep()
+    if (!ctx.link.connected) return
+    const { responders } = ctx.config
+    responders.arp?.tick?.(ctx.now)
+    responders.ndp?.tick?.(ctx.now)
+    responders.dhcp?.tick?.(ctx.now)
+    responders.dhcpv6?.tick?.(ctx.now)
+  }
+
+  /** Serves each queued flow once, as long as the guest takes what is sent. */
+  #service(): void {
+    const { ctx } = this
+    const { link, work, words } = ctx
+    for (let left = work.count; left > 0; left--) {
+      const flow = work.take()
+      const kind = words[(flow << FLOW_SHIFT) + KIND]!
+      if (kind === KIND_RETIRED) {
+        ctx.flows.free(flow)
+        if (flow === this.#lastFlow) this.#lastFlow = -1
+        continue
+      }
+      if (!link.connected || link.blocked) {
+        work.add(flow)
+        continue
+      }
+      this.#protocolOf(kind)?.service(flow)
+      if (ctx.counters[COUNTER.bytesToGuest]! - this.#flushedAt > FLUSH_BYTES) {
+        link.flush()
+        this.#flushedAt = ctx.counters[COUNTER.bytesToGuest]!
+      }
+    }
+  }
+
+  #batch(count: number): void {
+    const { ctx } = this
+    ctx.add(COUNTER.framesFromGuest, count)
+    for (let row = 0; row < count; row++) this.#frame(row)
+    const { touched, words } = ctx
+    for (let i = 0; i < ctx.touchedCount; i++) {
+      const flow = touched[i]!
+      const base = flow << FLOW_SHIFT
+      this.#protocolOf(words[base + KIND]!)?.fromGuest(flow)
+      words[base + BATCH_HEAD] = -1
+      words[base + BATCH_TAIL] = -1
+    }
+    ctx.touchedCount = 0
+  }
+
+  #frame(row: number): void {
+    const { ctx } = this
+    const { frames, view } = ctx
+    const o = frames.offset[row]!
+    const length = frames.length[row]!
+    if (length < ethernet.HEADER_LENGTH) {
+      ctx.count(COUNTER.dropEthernet)
+      return
+    }
+    if (view.getInt32(o + ethernet.SOURCE) !== this.#macHigh || view.getUint16(o + ethernet.SOURCE + 4) !== this.#macLow) {
+      this.#learnMac(o)
+    }
+    const end = o + length
+    switch (ethernet.type(view, o)) {
+      case ethernet.TYPE_IPV4:
+        if (ctx.guest.ipv4) this.#ipv4(row, o, end)
+        else ctx.count(COUNTER.dropIp)
+        return
+      case ethernet.TYPE_IPV6:
+        if (ctx.guest.ipv6) this.#ipv6(row, o, end)
+        else ctx.count(COUNTER.dropIp)
+        return
+      case ethernet.TYPE_ARP: {
+        const l3 = o + ethernet.HEADER_LENGTH
+        if (!ctx.guest.ipv4 || end - l3 < arp.LENGTH) {
+          ctx.count(COUNTER.dropTransport)
+          return
+        }
+        ctx.config.responders.arp?.respond(row, l3, l3, end)
+        return
+      }
+      default:
+        ctx.count(COUNTER.dropEthernet)
+    }
+  }
+
+  #learnMac(o: number): void {
+    const { guest, view } = this.ctx
+    // A group address can't be a source (IEEE 802.3 section 3.2.3).
+    if ((view.getUint8(o + ethernet.SOURCE) & 1) !== 0) return
+    let changed = false
+    for (let i = 0; i < 6; i++) {
+      const byte = view.getUint8(o + ethernet.SOURCE + i)
+      if (guest.mac[i] !== byte) {
+        guest.mac[i] = byte
+        changed = true
+      }
+    }
+    this.#macHigh = view.getInt32(o + ethernet.SOURCE)
+    this.#macLow = view.getUint16(o + ethernet.SOURCE + 4)
+    if (!changed) return
+    guest.macGeneration++
+    this.ctx.log(
+      "info",
+      "guest-mac",
+      `New guest MAC address observed: ${Array.from(guest.mac, (b) => b.toString(16).padStart(2, "0")).join(":")}`,
+    )
+  }
+
+  #ipv4(row: number, o: number, frameEnd: number): void {
+    const { ctx } = this
+    const { frames, guest, view } = ctx
+    const l3 = o + ethernet.HEADER_LENGTH
+    const end = ipv4.check(view, l3, frameEnd)
+    if (end < 0) {
+      ctx.count(COUNTER.dropIp)
+      return
+    }
+    if (ipv4.isFragment(view, l3)) {
+      ctx.count(COUNTER.dropFragment)
+      ctx.log("warning", "fragment", "IPv4 fragment from the guest dropped: there is no reassembly")
+      return
+    }
+    const source = ipv4.source(view, l3)
+    const destination = ipv4.destination(view, l3)
+    if (source >>> 24 === 127 || destination >>> 24 === 127) {
+      ctx.count(COUNTER.dropLoopback)
+      return
+    }
+    const l4 = l3 + ipv4.headerLength(view, l3)
+    const { key } = ctx.flows
+    setMapped(key, 1, source)
+    setMapped(key, 5, destination)
+    if (source !== guest.seen4[3] && source !== 0 && !guest.fixed4 && source >>> 28 < 0xe) {
+      setMapped(guest.seen4, 0, source)
+    }
+    switch (ipv4.protocol(view, l3)) {
+      case ipv4.PROTOCOL_TCP:
+        this.#tcp(row, o, l4, end)
+        return
+      case ipv4.PROTOCOL_UDP:
+        if (end - l4 >= udp.HEADER_LENGTH && udp.destinationPort(view, l4) === PORT_DHCP_SERVER) {
+          this.#respond(ctx.config.responders.dhcp, row, l3, l4, end)
+          return
+        }
+        this.#udp(row, o, l4, end)
+        return
+      case ipv4.PROTOCOL_ICMP:
+        if (end - l4 < icmp.HEADER_LENGTH) ctx.count(COUNTER.dropTransport)
+        else if (icmp.type(view, l4) !== icmp.ECHO_REQUEST || icmp.code(view, l4) !== 0) ctx.count(COUNTER.dropProtocol)
+        else this.#echo(row, o, l4, end)
+        return
+      default:
+        frames.next[row] = -1
+        ctx.count(COUNTER.dropProtocol)
+    }
+  }
+
+  #ipv6(row: number, o: number, frameEnd: number): void {
+    const { ctx } = this
+    const { guest, view } = ctx
+    const l3 = o + ethernet.HEADER_LENGTH
+    const end = ipv6.check(view, l3, frameEnd)
+    if (end < 0) {
+      ctx.count(COUNTER.dropIp)
+      return
+    }
+    const transport = ipv6.transport(view, l3, end)
+    if (transport < 0 && transport >= -3) {
+      ctx.count(transport === -2 ? COUNTER.dropFragment : transport === -1 ? COUNTER.dropIp : COUNTER.dropProtocol)
+      return
+    }
+    const { key } = ctx.flows
+    read6(key, 1, view, l3 + ipv6.SOURCE)
+    read6(key, 5, view, l3 + ipv6.DESTINATION)
+    // Addresses in mapped form must not appear on the wire either: they would pass for IPv4 inside.
+    if (isLoopback(key, 1) || isLoopback(key, 5) || isMappedWire(key, 1) || isMappedWire(key, 5)) {
+      ctx.count(COUNTER.dropLoopback)
+      return
+    }
+    const l4 = l3 + (transport & 0xffffff)
+    const protocol = transport >>> 24
+    if (protocol === ipv6.PROTOCOL_ICMPV6) {
+      this.#icmpv6(row, o, l3, l4, end)
+      return
+    }
+    if (isUnspecified(key, 1) || isMulticast(key, 1)) {
+      ctx.count(COUNTER.dropAddress)
+      return
+    }
+    this.#learn6(guest.seen6, guest.seenLinkLocal6)
+    if (protocol === ipv4.PROTOCOL_TCP) {
+      this.#tcp(row, o, l4, end)
+    } else if (protocol === ipv4.PROTOCOL_UDP) {
+      if (
+        end - l4 >= udp.HEADER_LENGTH &&
+        udp.destinationPort(view, l4) === PORT_DHCPV6_SERVER &&
+        isMulticast(key, 5)
+      ) {
+        this.#respond(ctx.config.responders.dhcpv6, row, l3, l4, end)
+        return
+      }
+      this.#udp(row, o, l4, end)
+    } else {
+      ctx.count(COUNTER.dropProtocol)
+    }
+  }
+
+  /** Takes the source in the key as an address of the guest. */
+  #learn6(global: Int32Array, linkLocal: Int32Array): void {
+    const { guest, flows } = this.ctx
+    const { key } = flows
+    const seen = isLinkLocal(key, 1) ? linkLocal : global
+    if (seen[3] === key[4] && seen[2] === key[3] && seen[1] === key[2] && seen[0] === key[1]) return
+    if (seen === global && guest.fixed6) return
+    for (let i = 0; i < 4; i++) seen[i] = key[1 + i]!
+  }
+
+  #icmpv6(row: number, o: number, l3: number, l4: number, end: number): void {
+    const { ctx } = this
+    const { key } = ctx.flows
+    const { guest, view } = ctx
+    if (end - l4 < icmp.HEADER_LENGTH) {
+      ctx.count(COUNTER.dropTransport)
+      return
+    }
+    const type = icmp.type(view, l4)
+    if (!isUnspecified(key, 1) && !isMulticast(key, 1)) this.#learn6(guest.seen6, guest.seenLinkLocal6)
+    if (type >= icmp.V6_ROUTER_SOLICITATION && type <= icmp.V6_REDIRECT) {
+      this.#respond(ctx.config.responders.ndp, row, l3, l4, end)
+    } else if (type === icmp.V6_ECHO_REQUEST && icmp.code(view, l4) === 0) {
+      this.#echo(row, o, l4, end)
+    } else {
+      ctx.count(COUNTER.dropProtocol)
+    }
+  }
+
+  #respond(responder: Responder | undefined, row: number, l3: number, l4: number, end: number): void {
+    if (responder === undefined) this.ctx.count(COUNTER.dropProtocol)
+    else responder.respond(row, l3, l4, end)
+  }
+
+  #tcp(row: number, o: number, l4: number, end: number): void {
+    const { ctx } = this
+    const { frames, view } = ctx
+    if (!ctx.config.tcp) {
+      ctx.count(COUNTER.dropProtocol)
+      return
+    }
+    const room = end - l4
+    const header = room >= tcp.HEADER_LENGTH ? tcp.headerLength(view, l4) : 0
+    if (header < tcp.HEADER_LENGTH || header > room) {
+      ctx.count(COUNTER.dropTransport)
+      return
+    }
+    frames.checksumStart[row] = l4 - o
+    frames.payload[row] = l4 - o + header
+    frames.payloadLength[row] = room - header
+    const { key } = ctx.flows
+    key[0] = KIND_TCP
+    key[9] = tcp.sourcePort(view, l4)
+    key[10] = tcp.destinationPort(view, l4)
+    this.#dispatch(row, this.tcp)
+  }
+
+  #udp(row: number, o: number, l4: number, end: number): void {
+    const { ctx } = this
+    const { frames, view } = ctx
+    if (!ctx.config.udp) {
+      ctx.count(COUNTER.dropProtocol)
+      return
+    }
+    const room = end - l4
+    const length = room >= udp.HEADER_LENGTH ? udp.length(view, l4) : 0
+    if (length < udp.HEADER_LENGTH || length > room) {
+      ctx.count(COUNTER.dropTransport)
+      return
+    }
+    frames.checksumStart[row] = l4 - o
+    frames.payload[row] = l4 - o + udp.HEADER_LENGTH
+    frames.payloadLength[row] = length - udp.HEADER_LENGTH
+    const { key } = ctx.flows
+    key[0] = KIND_UDP
+    key[9] = udp.sourcePort(view, l4)
+    key[10] = udp.destinationPort(view, l4)
+    this.#dispatch(row, this.udp)
+  }
+
+  #echo(row: number, o: number, l4: number, end: number): void {
+    const { ctx } = this
+    const { frames, view } = ctx
+    if (!ctx.config.icmp) {
+      ctx.count(COUNTER.dropProtocol)
+      return
+    }
+    frames.checksumStart[row] = l4 - o
+    frames.payload[row] = l4 - o
+    frames.payloadLength[row] = end - l4
+    const { key } = ctx.flows
+    key[0] = KIND_PING
+    key[9] = icmp.identifier(view, l4)
+    key[10] = key[9]!
+    this.#dispatch(row, this.ping)
+  }
+
+  #dispatch(row: number, protocol: Protocol): void {
+    const { ctx } = this
+    let flow = this.#lastFlow
+    if (flow < 0 || !ctx.flows.isGuestSide(flow)) {
+      flow = ctx.flows.find(SIDE_GUEST)
+      if (flow < 0) flow = protocol.open(row)
+      this.#lastFlow = flow
+      if (flow < 0) return
+    }
+    ctx.touch(flow, row)
+  }
+}
+
+function isMappedWire(key: Int32Array, i: number): boolean {
+  return key[i] === 0 && key[i + 1] === 0 && key[i + 2] === 0xffff
+}

@@ -1,0 +1,139 @@
+/**
+ * What to acknowledge and how much to ask for: both are read from the kernel, so that the guest sees the congestion and flow
+ * control of the real connection.
+ *
+ * - Acknowledgement: all that the socket took, if the peer is local or the transfer is a bulk one (the send buffer holds less
+ *   than what is on its way, so waiting would only empty it); else only what the real peer has acknowledged.
+ * - Window: the smaller of the peer's window and the free part of the send buffer. The right edge never moves back (RFC 9293
+ *   section 3.8.6), and moves by at least a segment (silly window avoidance, section 3.8.6.2.2).
+ *
+ * The kernel is asked only when half of what it allowed last time is used up, or when an acknowledgement depends on the
+ * peer's.
+ */
+import type { Context } from "../context.ts"
+import { FD, FLOW_SHIFT, STATE } from "../flow/table.ts"
+import {
+  INFO_BYTES_ACKED,
+  INFO_DELIVERY_RATE,
+  INFO_MIN_RTT,
+  INFO_RTT,
+  INFO_SEND_BUFFER,
+  INFO_SEND_QUEUED,
+  INFO_SEND_WINDOW,
+  INFO_UNACKNOWLEDGED,
+} from "../kernel.ts"
+import {
+  ACK_AT,
+  ACK_TO_GUEST,
+  EDGE_TO_GUEST,
+  FIRST_FROM_GUEST,
+  GUEST_FIN,
+  HOST_SHUT,
+  LAST_WINDOW,
+  LOCAL,
+  MSS,
+  RTT,
+  SCALE_TO_GUEST_SHIFT,
+  SCALES,
+  SEQ_FROM_GUEST,
+  SWALLOW,
+  WINDOW_LOW,
+  WRITTEN,
+} from "./state.ts"
+import { LOCAL_RTT_US, WINDOW_MAX } from "./constants.ts"
+
+/** Send buffer, in round trips at the current rate, from which on a transfer counts as interactive. */
+const INTERACTIVE_ROUND_TRIPS = 20
+
+/** Brings ACK_TO_GUEST and EDGE_TO_GUEST up to date.
+ * @param ask whether to ask the kernel even if the window would last */
+export function updateAck(ctx: Context, flow: number, ask: boolean): void {
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
+  const state = w[base + STATE]!
+  const written = w[base + WRITTEN]!
+  if ((state & SWALLOW) !== 0) {
+    // Nobody reads any more: let the guest finish.
+    const all = w[base + SEQ_FROM_GUEST]!
+    w[base + WRITTEN] = all
+    w[base + ACK_TO_GUEST] = all
+    w[base + EDGE_TO_GUEST] = (all + 0xffff) | 0
+    return
+  }
+  // After the guest's FIN nothing more will come: acknowledge it with everything, once it has been passed on.
+  if ((state & GUEST_FIN) !== 0) {
+    w[base + ACK_TO_GUEST] = (state & HOST_SHUT) !== 0 ? w[base + SEQ_FROM_GUEST]! : written
+    if (((w[base + EDGE_TO_GUEST]! - w[base + ACK_TO_GUEST]!) | 0) < 0) w[base + EDGE_TO_GUEST] = w[base + ACK_TO_GUEST]!
+    return
+  }
+  const left = (w[base + EDGE_TO_GUEST]! - written) | 0
+  const local = (state & LOCAL) !== 0
+  if (local && !ask && left > w[base + LAST_WINDOW]! >> 1) {
+    w[base + ACK_TO_GUEST] = written
+    return
+  }
+  const info = ctx.kernel.info
+  if (ctx.kernel.tcpInfo(w[base + FD]!) < 0) {
+    w[base + ACK_TO_GUEST] = written
+    return
+  }
+  w[base + RTT] = info[INFO_RTT]!
+  const buffer = info[INFO_SEND_BUFFER]!
+  let ack = written
+  if (!local) {
+    if (info[INFO_MIN_RTT]! <= LOCAL_RTT_US) w[base + STATE] = state | LOCAL
+    else if (
+      info[INFO_DELIVERY_RATE]! >= 0 &&
+      buffer > (info[INFO_RTT]! / 1e6) * info[INFO_DELIVERY_RATE]! * INTERACTIVE_ROUND_TRIPS
+    ) {
+      const acked = (w[base + FIRST_FROM_GUEST]! + info[INFO_BYTES_ACKED]!) | 0
+      // Never back, never beyond what was written (the kernel counts its own FIN too).
+      if (((acked - written) | 0) < 0) ack = acked
+      if (((ack - w[base + ACK_TO_GUEST]!) | 0) < 0) ack = w[base + ACK_TO_GUEST]!
+    }
+  }
+  w[base + ACK_TO_GUEST] = ack
+
+  // Payload that the send buffer takes: an eighth of the free memory is reckoned as the kernel's own overhead.
+  let window = buffer - info[INFO_SEND_QUEUED]!
+  window -= window >> 3
+  const held = (w[base + SEQ_FROM_GUEST]! - written) | 0
+  window -= held
+  if (window < 0) window = 0
+  const peer = info[INFO_SEND_WINDOW]!
+  // The peer's window counts from what it has acknowledged; what waits in the send queue is ours to fill once more, so
+  // that the connection never runs dry between two looks at it.
+  const limited = peer >= 0 && peer < window
+  if (limited) window = peer
+  if (window > WINDOW_MAX) window = WINDOW_MAX
+  const most = ctx.link.windowMax
+  if (most > 0 && window > most) window = most
+  w[base + LAST_WINDOW] = window
+
+  let edge = (written + window) | 0
+  const mss = w[base + MSS]!
+  const move = (edge - w[base + EDGE_TO_GUEST]!) | 0
+  if (move < mss && (move <= 0 || (left > 0 && info[INFO_UNACKNOWLEDGED]! > 0))) edge = w[base + EDGE_TO_GUEST]!
+  // The window field counts in units of the scale: the edge that the guest sees is rounded down, but never moves back.
+  const scale = w[base + SCALES]! >> SCALE_TO_GUEST_SHIFT
+  const offered = (edge - ack) | 0
+  let field = offered <= 0 ? 0 : offered >> scale
+  if (field > 0xffff) field = 0xffff
+  const rounded = (ack + (field << scale)) | 0
+  if (((rounded - w[base + EDGE_TO_GUEST]!) | 0) > 0) w[base + EDGE_TO_GUEST] = rounded
+  if (((w[base + EDGE_TO_GUEST]! - ack) | 0) < 0) w[base + EDGE_TO_GUEST] = ack
+
+  const open = (w[base + EDGE_TO_GUEST]! - written) | 0
+  if (open < mss * 2 || open < buffer >> 3) w[base + STATE] = w[base + STATE]! | WINDOW_LOW
+  else w[base + STATE] = w[base + STATE]! & ~WINDOW_LOW
+}
+
+/** When to look again at a connection whose acknowledgement or window waits for the peer: half a round trip, at least
+ * `least` milliseconds. @returns the deadline, also put into ACK_AT */
+export function pollDeadline(ctx: Context, base: number, least: number): number {
+  const w = ctx.words
+  const half = (w[base + RTT]! / 2000) | 0
+  const at = (ctx.now + (half > least ? half : least)) | 0
+  w[base + ACK_AT] = at
+  return at
+}

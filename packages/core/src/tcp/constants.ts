@@ -1,0 +1,46 @@
+/**
+ * Numbers of the TCP engine, each with its source.
+ */
+/** Segment size of a peer that announces none: RFC 9293 section 3.7.1. */
+export const MSS_DEFAULT4 = 536
+export const MSS_DEFAULT6 = 1220
+/** Smallest segment size that we work with: Linux's TCP_MIN_SND_MSS, against peers that ask for one byte each. */
+export const MSS_MIN = 48
+/** Largest window that a segment with SYN, or a connection without window scale, can announce. */
+export const WINDOW_UNSCALED_MAX = 0xffff
+/** Window scale that we offer: windows up to 16 MiB. */
+export const WINDOW_SCALE = 8
+export const WINDOW_MAX: number = 0xffff << WINDOW_SCALE
+/** Largest scale to believe, RFC 7323 section 2.3. */
+export const WINDOW_SCALE_MAX = 14
+
+/** First retransmission timeout, milliseconds: RFC 6298 section 2. */
+export const RTO_INITIAL_MS = 1000
+/** After a handshake that needed retransmissions: RFC 6298 section 5.7. */
+export const RTO_AFTER_RETRIES_MS = 3000
+/** Retransmissions of data before the connection is given up. */
+export const RETRIES_MAX = 7
+/** Duplicate acknowledgements that mean a loss: RFC 5681 section 3.2. */
+export const DUPLICATES_MIN = 3
+
+/** Longest that an acknowledgement waits for data to travel with, milliseconds. RFC 9293 section 3.8.6.3 allows 500. */
+export const ACK_DELAY_MS = 2
+/** Successes before acknowledgements are made to wait. */
+export const ACK_SCORE_MAX = 3
+/** A round-trip time up to which a peer counts as local, microseconds. */
+export const LOCAL_RTT_US = 500
+/** Poll interval while the window is small, milliseconds: first and last. */
+export const WINDOW_POLL_MIN_MS = 1
+export const WINDOW_POLL_MAX_MS = 64
+
+/** No segment from the guest for this long: ask whether it still knows the connection. */
+export const KEEPALIVE_MS = 30_000
+/** No traffic at all for this long: reset both sides. */
+export const INACTIVITY_MS = 7_200_000
+
+/** Connections accepted per event of a listening socket. */
+export const ACCEPT_MAX = 16
+/** Payload sent to one guest flow per turn of the work queue, bytes: flows take turns. */
+export const SERVICE_BYTES_MAX: number = 256 << 10
+/** Longest IP packet. */
+export const PACKET_MAX = 65_535

@@ -1,0 +1,195 @@
+/**
+ * Host to guest: what the socket has, as segments; retransmission; closing.
+ *
+ * Nothing is kept: data stays in the socket's receive queue, read with MSG_PEEK, until the guest acknowledges it and
+ * `discard` throws it away. So the queue begins at ACKED_BY_GUEST, and the kernel's peek offset, where the next read
+ * continues, is SEQ_TO_GUEST - ACKED_BY_GUEST.
+ */
+import type { Context } from "../context.ts"
+import { FD, FLOW_SHIFT, HOST_FAMILY, LAST_ACTIVE, STATE } from "../flow/table.ts"
+import { EAGAIN } from "../errno.ts"
+import { COUNTER } from "../stats.ts"
+import * as tcp from "../wire/tcp.ts"
+import { PACKET_MAX, RTO_INITIAL_MS, SERVICE_BYTES_MAX } from "./constants.ts"
+import { emitBare, emitSegment, segmentHeaderLength } from "./emit.ts"
+import {
+  ACKED_BY_GUEST,
+  FIN_ACKED,
+  FIN_SENT,
+  HOST_EOF,
+  MSS,
+  PROBE,
+  READABLE,
+  RESEND,
+  RETRIES,
+  RTO_ARMED,
+  RTO_AT,
+  SENT_MAX,
+  SEQ_TO_GUEST,
+  URGENT,
+  WINDOW_FROM_GUEST,
+} from "./state.ts"
+
+/** Whether MSG_PEEK continues by itself for this flow's socket. */
+function hasPeekOffset(ctx: Context, base: number): boolean {
+  return ctx.words[base + HOST_FAMILY] === 4 ? ctx.kernel.peekOffset4 : ctx.kernel.peekOffset6
+}
+
+/** Makes the next read start at SEQ_TO_GUEST. */
+export function alignPeek(ctx: Context, flow: number): void {
+  const base = flow << FLOW_SHIFT
+  const w = ctx.words
+  if (hasPeekOffset(ctx, base)) {
+    let offset = (w[base + SEQ_TO_GUEST]! - w[base + ACKED_BY_GUEST]!) | 0
+    // A FIN takes a sequence number but no byte of the queue.
+    if ((w[base + STATE]! & FIN_SENT) !== 0 && w[base + SEQ_TO_GUEST] === w[base + SENT_MAX] && offset > 0) offset--
+    ctx.kernel.setPeekOffset(w[base + FD]!, offset)
+  }
+}
+
+/** Goes back to the first byte that the guest has not acknowledged. */
+export function rewind(ctx: Context, flow: number): void {
+  const base = flow << FLOW_SHIFT
+  const w = ctx.words
+  if (w[base + SEQ_TO_GUEST] === w[base + ACKED_BY_GUEST]) return
+  w[base + SEQ_TO_GUEST] = w[base + ACKED_BY_GUEST]!
+  w[base + STATE] = w[base + STATE]! | READABLE
+  alignPeek(ctx, flow)
+}
+
+/** Arms the retransmission timer, `RTO_INITIAL_MS << retries` from now. */
+export function armRetransmission(ctx: Context, flow: number): void {
+  const base = flow << FLOW_SHIFT
+  const w = ctx.words
+  let delay = RTO_INITIAL_MS << w[base + RETRIES]!
+  if (delay > ctx.config.rtoMaxMs) delay = ctx.config.rtoMaxMs
+  const at = (ctx.now + delay) | 0
+  w[base + RTO_AT] = at
+  w[base + STATE] = w[base + STATE]! | RTO_ARMED
+  ctx.timers.armAtLatest(flow, at)
+}
+
+/** Sends data, and the FIN after it, as far as the guest's window and the link allow.
+ * @returns 0 when there is nothing more to do now, 1 when the flow should be served again, -errno when the socket failed */
+export function sendData(ctx: Context, flow: number): number {
+  const base = flow << FLOW_SHIFT
+  const w = ctx.words
+  const frames = ctx.frames
+  const mss = w[base + MSS]!
+  const header = segmentHeaderLength(w, base)
+  const most = Math.min(ctx.link.segmentBytesMax, PACKET_MAX - header + 14)
+  const chunk = most >= mss * 2 ? most - (most % mss) : mss
+  let budget = SERVICE_BYTES_MAX
+
+  if ((w[base + STATE]! & (RESEND | PROBE)) !== 0) {
+    const result = resendOne(ctx, flow, header)
+    if (result !== 0) return result
+  }
+  while ((w[base + STATE]! & READABLE) !== 0) {
+    const sequence = w[base + SEQ_TO_GUEST]!
+    const inFlight = (sequence - w[base + ACKED_BY_GUEST]!) | 0
+    const window = w[base + WINDOW_FROM_GUEST]! - inFlight
+    if (window <= 0 || (window < mss && inFlight > 0)) {
+      // Closed, or so narrow that it is better to wait for the acknowledgement (RFC 9293 section 3.8.6.2.1). The timer
+      // also serves as the one that probes a closed window (section 3.8.6.1).
+      if ((w[base + STATE]! & RTO_ARMED) === 0) armRetransmission(ctx, flow)
+      return 0
+    }
+    if (budget <= 0) return 1
+    let want = window < budget ? window : budget
+    let rows = 1
+    let each = want
+    if (want >= chunk) {
+      rows = (want / chunk) | 0
+      each = chunk
+    }
+    rows = ctx.link.reserveRows(rows, header + each)
+    if (rows === 0) return 1
+    const first = ctx.link.reservedRow
+    for (let i = 0; i < rows; i++) frames.payload[first + i] = header
+    want = rows * each
+    const skip = hasPeekOffset(ctx, base) ? 0 : inFlight
+    const got = ctx.kernel.peekIntoFrames(w[base + FD]!, first, rows, each, skip)
+    if (got < 0) {
+      if (got === -EAGAIN) {
+        w[base + STATE] = w[base + STATE]! & ~READABLE
+        break
+      }
+      return got
+    }
+    if (got === 0) {
+      w[base + STATE] = (w[base + STATE]! & ~READABLE) | HOST_EOF
+      break
+    }
+    let left = got
+    let at = sequence
+    for (let row = first; left > 0; row++) {
+      const length = left < each ? left : each
+      left -= length
+      emitSegment(ctx, flow, row, length, at, left === 0 ? tcp.PSH : 0)
+      at = (at + length) | 0
+    }
+    sent(ctx, flow, at)
+    ctx.add(COUNTER.bytesToGuest, got)
+    budget -= got
+    if (got < want && (w[base + STATE]! & URGENT) === 0) w[base + STATE] = w[base + STATE]! & ~READABLE
+  }
+  const state = w[base + STATE]!
+  if (
+    (state & HOST_EOF) !== 0 &&
+    (state & FIN_ACKED) === 0 &&
+    ((state & FIN_SENT) === 0 || w[base + SEQ_TO_GUEST] !== w[base + SENT_MAX])
+  ) {
+    const sequence = w[base + SEQ_TO_GUEST]!
+    if (!emitBare(ctx, flow, sequence, tcp.FIN)) return 1
+    w[base + STATE] = w[base + STATE]! | FIN_SENT
+    sent(ctx, flow, (sequence + 1) | 0)
+  }
+  return 0
+}
+
+/** Notes that everything before `end` is on its way. */
+function sent(ctx: Context, flow: number, end: number): void {
+  const base = flow << FLOW_SHIFT
+  const w = ctx.words
+  const state = w[base + STATE]!
+  w[base + SEQ_TO_GUEST] = end
+  if (((end - w[base + SENT_MAX]!) | 0) > 0) w[base + SENT_MAX] = end
+  w[base + LAST_ACTIVE] = ctx.now
+  if ((state & RTO_ARMED) === 0) armRetransmission(ctx, flow)
+}
+
+/** Sends the segment at ACKED_BY_GUEST again, or one byte as a probe, and leaves SEQ_TO_GUEST where it is.
+ * @returns as sendData; 0: go on */
+function resendOne(ctx: Context, flow: number, header: number): number {
+  const base = flow << FLOW_SHIFT
+  const w = ctx.words
+  const sequence = w[base + ACKED_BY_GUEST]!
+  const probe = (w[base + STATE]! & PROBE) !== 0
+  const bytes = probe ? 1 : w[base + MSS]!
+  if (ctx.link.reserveRows(1, header + bytes) === 0) return 1
+  const row = ctx.link.reservedRow
+  ctx.frames.payload[row] = header
+  if (hasPeekOffset(ctx, base)) ctx.kernel.setPeekOffset(w[base + FD]!, 0)
+  const got = ctx.kernel.peekIntoFrames(w[base + FD]!, row, 1, bytes, 0)
+  if (got > 0) {
+    // Never beyond what was sent, so that the rest of the accounting holds.
+    const sentBytes = (w[base + SENT_MAX]! - sequence) | 0
+    let length = got
+    if (!probe && length > sentBytes) length = sentBytes
+    if (length > 0) emitSegment(ctx, flow, row, length, sequence, tcp.PSH)
+    const end = (sequence + length) | 0
+    if (((end - w[base + SENT_MAX]!) | 0) > 0) w[base + SENT_MAX] = end
+    if (((end - w[base + SEQ_TO_GUEST]!) | 0) > 0) w[base + SEQ_TO_GUEST] = end
+    ctx.count(COUNTER.tcpRetransmits)
+  }
+  w[base + STATE] = w[base + STATE]! & ~(RESEND | PROBE)
+  alignPeek(ctx, flow)
+  if (got === 0 && (w[base + STATE]! & FIN_SENT) !== 0) {
+    // Only the FIN is missing.
+    if (!emitBare(ctx, flow, sequence, tcp.FIN)) return 1
+  }
+  if (got < 0 && got !== -EAGAIN) return got
+  if ((w[base + STATE]! & RTO_ARMED) === 0) armRetransmission(ctx, flow)
+  return 0
+}
