@@ -58,7 +58,7 @@ export class FrameTable {
   /** Length of the frame from its Ethernet header, without padding and without the link's own framing. Writer: Link
    * (from the guest), engine (to the guest). */
   readonly length: Int32Array
-  /** Bytes of the frame that are readable at `offset`, at most `length`. Writer: Link. */
+  /** Bytes of the frame that are readable at `offset`, at most `length`; of a reserved row: the bytes that were asked for. Writer: Link. */
   readonly window: Int32Array
   /** Start of the transport payload, bytes from the start of the frame. Writer: engine. */
   readonly payload: Int32Array

@@ -34,6 +34,12 @@ export const TX_ARENA_BYTES: number = 8 << 20
  * guest that does not read can't stop them by filling the area with data. */
 export const TX_CONTROL_BYTES: number = 256 << 10
 
+/** Rows kept for the same: one for each frame of a batch. */
+export const TX_CONTROL_FRAMES: number = RX_FRAME_MAX
+
+/** Longest frame that may use that room: an ICMPv6 error (1280 bytes) or a DHCP answer on any MTU. */
+export const TX_CONTROL_FRAME_BYTES: number = 2 << 10
+
 /** Held segments: payload from the guest that a socket could not take yet, or that came after a hole. */
 export const HOLD_ARENA_BYTES: number = 4 << 20
 

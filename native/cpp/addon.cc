@@ -1,0 +1,11 @@
+/** The addon's entry. */
+#include "addon.h"
+
+NAPI_MODULE_INIT() {
+  passt::registerEngine(env, exports);
+  passt::registerChecksum(env, exports);
+  passt::registerEntropy(env, exports);
+  if (passt::registerNetlink) passt::registerNetlink(env, exports);
+  if (passt::registerProcess) passt::registerProcess(env, exports);
+  return exports;
+}

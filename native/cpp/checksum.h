@@ -1,0 +1,40 @@
+/**
+ * The internet checksum (RFC 1071) over payload-sized data.
+ *
+ * Sums are kept in the machine's own byte order over the 16-bit words as they lie in memory: the one's-complement sum
+ * does not depend on byte order (RFC 1071 section 2 B), so a folded sum may be stored into a header as it is. An odd
+ * last byte counts as if a zero byte followed it.
+ */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace passt {
+
+/** Unfolded sum of `length` bytes on top of `start`; fits 64 bits with room to spare for any length below 4 GiB. */
+using SumBytes = uint64_t (*)(const uint8_t* bytes, size_t length, uint64_t start);
+
+uint64_t sumBytesScalar(const uint8_t* bytes, size_t length, uint64_t start);
+
+/** The fastest variant that this processor runs, chosen once. */
+extern const SumBytes sumBytes;
+
+/** Folds to 16 bits with end-around carry. */
+inline uint16_t foldSum(uint64_t sum) {
+  sum = (sum >> 32) + (sum & 0xffffffff);
+  sum = (sum >> 32) + (sum & 0xffffffff);
+  sum = (sum >> 16) + (sum & 0xffff);
+  sum = (sum >> 16) + (sum & 0xffff);
+  return static_cast<uint16_t>((sum >> 16) + (sum & 0xffff));
+}
+
+inline uint16_t load16(const uint8_t* at) {
+  uint16_t value;
+  memcpy(&value, at, 2);
+  return value;
+}
+inline void store16(uint8_t* at, uint16_t value) { memcpy(at, &value, 2); }
+
+}  // namespace passt

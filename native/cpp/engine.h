@@ -1,0 +1,148 @@
+/**
+ * What native code knows of one engine: where its frames, columns and result words lie, its epoll descriptor, and
+ * scratch memory for building system calls. All of it is reserved when the engine is made or attached; no call on the
+ * data path allocates.
+ *
+ * JavaScript makes the typed arrays and hands them over once; references keep them alive. Numbers that JavaScript
+ * wrote into columns are checked here, at the edge, before they become addresses.
+ */
+#pragma once
+
+#include <node_api.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace passt {
+
+class Pcap;
+
+/** Capacities and column numbers: equal to packages/core/src/{limits,frames,kernel}.ts; checked when attaching. */
+constexpr int32_t rxFrameMax = 256;
+constexpr int32_t txFrameMax = 1024;
+constexpr int32_t frameMax = rxFrameMax + txFrameMax;
+constexpr int32_t frameLengthMax = 65535;
+constexpr int32_t frameLengthMin = 60;
+constexpr int32_t rxArenaBytes = 1 << 20;
+constexpr int32_t txArenaBytes = 8 << 20;
+constexpr int32_t holdArenaBytes = 4 << 20;
+constexpr int32_t arenaBytes = rxArenaBytes + txArenaBytes + holdArenaBytes;
+constexpr int32_t eventMax = 256;
+constexpr int32_t gatherMax = 1024;
+constexpr int32_t addressWords = 6;
+constexpr int32_t addressRemote = 0;
+constexpr int32_t addressLocal = 6;
+constexpr int32_t addressOffender = 12;
+constexpr int32_t infoWords = 9;
+constexpr int32_t errorWords = 6;
+
+enum Column : int32_t {
+  columnOffset,
+  columnLength,
+  columnWindow,
+  columnPayload,
+  columnPayloadLength,
+  columnNext,
+  columnFlags,
+  columnChecksumStart,
+  columnChecksumOffset,
+  columnSegmentSize,
+  columnCount,
+};
+
+enum FrameFlag : int32_t { frameNeedsChecksum = 1, frameSegmentTcp4 = 2, frameSegmentTcp6 = 4 };
+
+/** What an epoll registration belongs to besides its ref: a room that wants to know that its own descriptor was ready. */
+constexpr uint32_t sourceNone = 0;
+constexpr uint32_t sourceMax = 8;
+
+/** Bytes that a peek without SO_PEEK_OFF can pass over per iovec; the block is never read. */
+constexpr int32_t skipBlockBytes = 1 << 20;
+constexpr int32_t skipBlockMax = 16;
+
+/** Something that lives as long as its engine's memory: a link. */
+struct Owned {
+  Owned* nextOwned = nullptr;
+  virtual ~Owned() = default;
+};
+
+struct Engine {
+  napi_env env = nullptr;
+
+  uint8_t* arena = nullptr;
+  int32_t* columns = nullptr;
+  const int32_t* gather = nullptr;
+  int32_t* events = nullptr;
+  int32_t* address = nullptr;
+  int32_t* info = nullptr;
+  int32_t* error = nullptr;
+  napi_ref references[7] = {};
+
+  int epollFd = -1;
+  int signalFd = -1;
+  /** Events seen for registrations with a source, until that room takes them. */
+  uint32_t sourceEvents[sourceMax] = {};
+  uint32_t sourceCount = 1;
+
+  uint8_t* skipBlock = nullptr;
+  Pcap* pcap = nullptr;
+  Owned* owned = nullptr;
+
+  iovec iovecs[gatherMax + skipBlockMax];
+  mmsghdr messages[gatherMax] = {};
+  epoll_event ready[eventMax];
+
+  /** Memory of a row: `length` bytes, `from` bytes after the start of its frame; null if that is not wholly inside the
+   * arena, or the row does not exist. */
+  uint8_t* rowBytes(int32_t row, int32_t from, int32_t length) const {
+    if (!arena || row < 0 || row >= frameMax || from < 0 || length < 0) return nullptr;
+    const int64_t at = int64_t{column(columnOffset)[row]} + from;
+    if (column(columnOffset)[row] < 0 || at + length > arenaBytes) return nullptr;
+    return arena + at;
+  }
+  /** Payload of a row as its columns describe it. */
+  uint8_t* rowPayload(int32_t row, int32_t* length) const {
+    if (!arena || row < 0 || row >= frameMax) return nullptr;
+    *length = column(columnPayloadLength)[row];
+    return rowBytes(row, column(columnPayload)[row], *length);
+  }
+  /** Payload area of a row, for `length` bytes that are to be written there. A row to the guest holds what was reserved
+   * for it (its `window`) and no more. */
+  uint8_t* rowRoom(int32_t row, int32_t length) const {
+    if (!arena || row < 0 || row >= frameMax) return nullptr;
+    const int32_t payload = column(columnPayload)[row];
+    if (row >= rxFrameMax && int64_t{payload} + length > column(columnWindow)[row]) return nullptr;
+    return rowBytes(row, payload, length);
+  }
+  int32_t* column(Column which) const { return columns + which * frameMax; }
+
+  void own(Owned* thing) {
+    thing->nextOwned = owned;
+    owned = thing;
+  }
+
+  ~Engine();
+};
+
+/** Adds, or with an existing registration changes, what epoll watches `fd` for. */
+int32_t watchFor(Engine& engine, int32_t fd, int32_t ref, uint32_t mask, uint32_t source);
+
+/** Lets no signal wake an engine that is going. */
+void forgetSignals(Engine& engine);
+
+/** Rooms that add their functions to an engine's object. */
+void bindEpoll(napi_env env, napi_value object, Engine* engine);
+void bindClock(napi_env env, napi_value object, Engine* engine);
+void bindSignals(napi_env env, napi_value object, Engine* engine);
+void bindSockets(napi_env env, napi_value object, Engine* engine);
+void bindStream(napi_env env, napi_value object, Engine* engine);
+void bindDatagram(napi_env env, napi_value object, Engine* engine);
+void bindErrorQueue(napi_env env, napi_value object, Engine* engine);
+void bindTcpInfo(napi_env env, napi_value object, Engine* engine);
+void bindPcap(napi_env env, napi_value object, Engine* engine);
+void bindUnixLink(napi_env env, napi_value object, Engine* engine);
+
+}  // namespace passt

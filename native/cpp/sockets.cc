@@ -1,0 +1,228 @@
+/**
+ * Making, naming and ending sockets.
+ *
+ * An IPv6 socket takes IPv6 only, unless it is bound or connected to a mapped address: a flow over IPv4 may then use
+ * the same local port as one over IPv6.
+ */
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "addon.h"
+#include "engine.h"
+
+namespace passt {
+
+/** Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn. */
+constexpr int backlog = 4096;
+
+static int32_t option(int32_t fd, int level, int name, int value) {
+  return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+
+static int domain(int32_t family) { return family == 4 ? AF_INET : family == 6 ? AF_INET6 : AF_UNSPEC; }
+
+/** Closes a half-made socket and keeps the error. */
+static int32_t abandon(int32_t fd, int32_t error) {
+  ::close(fd);
+  return error;
+}
+
+static int32_t makeSocket(int32_t family, int type, int protocol) {
+  const int fd = socket(domain(family), type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+  if (fd < 0) return -errno;
+  if (family == 6) {
+    const int32_t error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (error) return abandon(fd, error);
+  }
+  return fd;
+}
+
+/** Queues ICMP errors with their details. An IPv6 socket may talk to mapped addresses: both families then. */
+static int32_t wantErrors(int32_t fd, int32_t family) {
+  if (family == 6) {
+    const int32_t error = option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+    if (error) return error;
+    option(fd, IPPROTO_IP, IP_RECVERR, 1);
+    return 0;
+  }
+  return option(fd, IPPROTO_IP, IP_RECVERR, 1);
+}
+
+static int32_t wantFreebind(int32_t fd, int32_t family) {
+  return family == 6 ? option(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1) : option(fd, IPPROTO_IP, IP_FREEBIND, 1);
+}
+
+static int32_t setDevice(int32_t fd, const std::string& name) {
+  if (name.size() >= IFNAMSIZ) return -ENODEV;
+  return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(), static_cast<socklen_t>(name.size())) == 0 ? 0 : -errno;
+}
+
+static int32_t close(Engine&, int32_t fd) { return ::close(fd) == 0 ? 0 : -errno; }
+
+static int32_t reset(Engine&, int32_t fd) {
+  const linger now = {1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  return ::close(fd) == 0 ? 0 : -errno;
+}
+
+static int32_t tcpSocket(Engine&, int32_t family) {
+  const int32_t fd = makeSocket(family, SOCK_STREAM, IPPROTO_TCP);
+  if (fd < 0) return fd;
+  option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+  return fd;
+}
+
+static int32_t bindLocal(Engine& engine, int32_t fd, int32_t family) {
+  const int32_t* record = engine.address + addressLocal;
+  if (family == 6 && isMapped(record)) option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  sockaddr_storage address;
+  const socklen_t length = fromRecord(record, family, &address);
+  return ::bind(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 ? 0 : -errno;
+}
+
+static int32_t connect(Engine& engine, int32_t fd, int32_t family) {
+  const int32_t* record = engine.address + addressRemote;
+  if (family == 6 && isMapped(record)) option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  sockaddr_storage address;
+  const socklen_t length = fromRecord(record, family, &address);
+  return ::connect(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 ? 0 : -errno;
+}
+
+/** What both kinds of listening socket need before they are bound to the record ADDRESS_LOCAL. */
+static int32_t prepareListener(int32_t fd, int32_t family, bool dualStack, const std::string& device, bool freebind) {
+  int32_t error = 0;
+  if (family == 6) error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, dualStack ? 0 : 1);
+  if (!error && !device.empty()) error = setDevice(fd, device);
+  if (!error && freebind) error = wantFreebind(fd, family);
+  return error;
+}
+
+/** bindToDevice(fd, name) */
+static napi_value bindToDevice(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  return arguments.result(setDevice(arguments.integer(0), arguments.text(1)));
+}
+
+/** listenTcp(family, dualStack, device, freebind) */
+static napi_value listenTcp(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  auto& engine = arguments.self<Engine>();
+  const int32_t family = arguments.integer(0);
+  const int32_t fd = makeSocket(family, SOCK_STREAM, IPPROTO_TCP);
+  if (fd < 0) return arguments.result(fd);
+  int32_t error = prepareListener(fd, family, arguments.integer(1) != 0, arguments.text(2), arguments.integer(3) != 0);
+  // Connections of an earlier instance in TIME_WAIT must not keep the port from us.
+  if (!error) error = option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  // Linux hands both down to accepted sockets, which saves two calls on each.
+  if (!error) error = option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (!error) error = option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+  if (!error) error = bindLocal(engine, fd, family);
+  if (!error && listen(fd, backlog) < 0) error = -errno;
+  return arguments.result(error ? abandon(fd, error) : fd);
+}
+
+static int32_t accept(Engine& engine, int32_t listener) {
+  sockaddr_storage address;
+  socklen_t length = sizeof address;
+  const int fd = accept4(listener, reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd < 0) return -errno;
+  toRecord(reinterpret_cast<sockaddr*>(&address), engine.address + addressRemote);
+  length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return abandon(fd, -errno);
+  toRecord(reinterpret_cast<sockaddr*>(&address), engine.address + addressLocal);
+  return fd;
+}
+
+static int32_t socketError(Engine&, int32_t fd) {
+  int value = 0;
+  socklen_t length = sizeof value;
+  return getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length) == 0 ? value : -errno;
+}
+
+static int32_t shutdownWrite(Engine&, int32_t fd) { return shutdown(fd, SHUT_WR) == 0 ? 0 : -errno; }
+
+static int32_t setMss(Engine&, int32_t fd, int32_t mss) { return option(fd, IPPROTO_TCP, TCP_MAXSEG, mss); }
+
+static int32_t setKeepalive(Engine&, int32_t fd) { return option(fd, SOL_SOCKET, SO_KEEPALIVE, 1); }
+
+static int32_t setHopLimit(Engine&, int32_t fd, int32_t family, int32_t hopLimit) {
+  return family == 6 ? option(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, hopLimit)
+                     : option(fd, IPPROTO_IP, IP_TTL, hopLimit);
+}
+
+static int32_t setReuseAddress(Engine&, int32_t fd) { return option(fd, SOL_SOCKET, SO_REUSEADDR, 1); }
+
+static int32_t setPeekOffset(Engine&, int32_t fd, int32_t offset) {
+  return option(fd, SOL_SOCKET, SO_PEEK_OFF, offset);
+}
+
+/** Whether TCP sockets of a family keep a peek offset: Linux 6.9 for IPv4, 6.11 for IPv6; 1 or 0. */
+static int32_t probePeekOffset(Engine&, int32_t family) {
+  const int fd = socket(domain(family), SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+  if (fd < 0) return 0;
+  const int32_t result = option(fd, SOL_SOCKET, SO_PEEK_OFF, 0);
+  ::close(fd);
+  return result == 0;
+}
+
+static int32_t udpSocket(Engine&, int32_t family, int32_t freebind) {
+  const int32_t fd = makeSocket(family, SOCK_DGRAM, IPPROTO_UDP);
+  if (fd < 0) return fd;
+  int32_t error = wantErrors(fd, family);
+  if (!error && freebind) error = wantFreebind(fd, family);
+  return error ? abandon(fd, error) : fd;
+}
+
+/** listenUdp(family, dualStack, device, freebind) */
+static napi_value listenUdp(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  auto& engine = arguments.self<Engine>();
+  const int32_t family = arguments.integer(0);
+  const bool dualStack = arguments.integer(1) != 0;
+  const int32_t fd = makeSocket(family, SOCK_DGRAM, IPPROTO_UDP);
+  if (fd < 0) return arguments.result(fd);
+  int32_t error = prepareListener(fd, family, dualStack, arguments.text(2), arguments.integer(3) != 0);
+  if (!error && family == 6) error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+  if (!error && family == 4) error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
+  if (!error) error = bindLocal(engine, fd, family);
+  // Only now: bound without it, so that a port in use is noticed; with it from here on, so that the sockets of flows
+  // can be bound to the same address beside this one.
+  if (!error) error = option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+  return arguments.result(error ? abandon(fd, error) : fd);
+}
+
+static int32_t pingSocket(Engine&, int32_t family) {
+  const int32_t fd = makeSocket(family, SOCK_DGRAM, family == 6 ? int{IPPROTO_ICMPV6} : int{IPPROTO_ICMP});
+  if (fd < 0) return fd;
+  const int32_t error = wantErrors(fd, family);
+  return error ? abandon(fd, error) : fd;
+}
+
+void bindSockets(napi_env env, napi_value object, Engine* engine) {
+  defineHot<close>(env, object, "closeFd", engine);
+  defineHot<reset>(env, object, "reset", engine);
+  defineHot<tcpSocket>(env, object, "tcpSocket", engine);
+  defineHot<bindLocal>(env, object, "bind", engine);
+  defineHot<connect>(env, object, "connect", engine);
+  defineHot<accept>(env, object, "accept", engine);
+  defineHot<socketError>(env, object, "socketError", engine);
+  defineHot<shutdownWrite>(env, object, "shutdownWrite", engine);
+  defineHot<setMss>(env, object, "setMss", engine);
+  defineHot<setKeepalive>(env, object, "setKeepalive", engine);
+  defineHot<setHopLimit>(env, object, "setHopLimit", engine);
+  defineHot<setReuseAddress>(env, object, "setReuseAddress", engine);
+  defineHot<setPeekOffset>(env, object, "setPeekOffset", engine);
+  defineHot<probePeekOffset>(env, object, "probePeekOffset", engine);
+  defineHot<udpSocket>(env, object, "udpSocket", engine);
+  defineHot<pingSocket>(env, object, "pingSocket", engine);
+  define(env, object, "bindToDevice", bindToDevice, engine);
+  define(env, object, "listenTcp", listenTcp, engine);
+  define(env, object, "listenUdp", listenUdp, engine);
+}
+
+}  // namespace passt

@@ -1,0 +1,82 @@
+/**
+ * Payload between frames and TCP sockets. Data from the network stays in the socket until the guest has acknowledged
+ * it: it is read with MSG_PEEK, and thrown away later with `discard`.
+ */
+#include <cstring>
+
+#include "addon.h"
+#include "engine.h"
+
+namespace passt {
+
+static int32_t sendGathered(int32_t fd, iovec* iovecs, size_t count) {
+  msghdr message{};
+  message.msg_iov = iovecs;
+  message.msg_iovlen = count;
+  const ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent < 0 ? -errno : static_cast<int32_t>(sent);
+}
+
+static int32_t sendFrames(Engine& engine, int32_t fd, int32_t start, int32_t count) {
+  if (!engine.gather || start < 0 || count < 0 || start > gatherMax - count) return -EINVAL;
+  size_t used = 0;
+  for (int32_t i = start; i < start + count; i++) {
+    int32_t length = 0;
+    uint8_t* const payload = engine.rowPayload(engine.gather[i], &length);
+    if (!payload) return -EINVAL;
+    if (length == 0) continue;
+    engine.iovecs[used++] = {payload, static_cast<size_t>(length)};
+  }
+  return used == 0 ? 0 : sendGathered(fd, engine.iovecs, used);
+}
+
+static int32_t sendHeld(Engine& engine, int32_t fd, int32_t offset, int32_t length) {
+  if (!engine.arena || offset < 0 || length < 0 || offset > arenaBytes - length) return -EINVAL;
+  engine.iovecs[0] = {engine.arena + offset, static_cast<size_t>(length)};
+  return sendGathered(fd, engine.iovecs, 1);
+}
+
+static int32_t holdPayload(Engine& engine, int32_t row, int32_t from, int32_t length, int32_t to) {
+  const uint8_t* const payload = engine.rowBytes(row, from, length);
+  if (!payload || to < 0 || to > arenaBytes - length) return -EINVAL;
+  if (int64_t{from} + length > engine.column(columnLength)[row]) return -EINVAL;
+  memmove(engine.arena + to, payload, static_cast<size_t>(length));
+  return 0;
+}
+
+static int32_t peekIntoFrames(Engine& engine, int32_t fd, int32_t row, int32_t count, int32_t bytes, int32_t skip) {
+  if (count < 0 || count > gatherMax || bytes < 0 || skip < 0) return -EINVAL;
+  if (skip > skipBlockMax * skipBlockBytes) return -EINVAL;
+  size_t used = 0;
+  for (int32_t left = skip; left > 0; left -= skipBlockBytes)
+    engine.iovecs[used++] = {engine.skipBlock, static_cast<size_t>(left < skipBlockBytes ? left : skipBlockBytes)};
+  for (int32_t i = row; i < row + count; i++) {
+    uint8_t* const room = engine.rowRoom(i, bytes);
+    if (!room) return -EINVAL;
+    engine.iovecs[used++] = {room, static_cast<size_t>(bytes)};
+  }
+  msghdr message{};
+  message.msg_iov = engine.iovecs;
+  message.msg_iovlen = used < gatherMax ? used : gatherMax;
+  const ssize_t got = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
+  if (got < 0) return -errno;
+  if (skip == 0) return static_cast<int32_t>(got);
+  // Nothing behind what was skipped: more may come, or the end is only seen once all before it was discarded.
+  return got > skip ? static_cast<int32_t>(got - skip) : -EAGAIN;
+}
+
+static int32_t discard(Engine&, int32_t fd, int32_t bytes) {
+  if (bytes < 0) return -EINVAL;
+  const ssize_t gone = recv(fd, nullptr, static_cast<size_t>(bytes), MSG_TRUNC | MSG_DONTWAIT);
+  return gone < 0 ? -errno : static_cast<int32_t>(gone);
+}
+
+void bindStream(napi_env env, napi_value object, Engine* engine) {
+  defineHot<sendFrames>(env, object, "sendFrames", engine);
+  defineHot<sendHeld>(env, object, "sendHeld", engine);
+  defineHot<holdPayload>(env, object, "holdPayload", engine);
+  defineHot<peekIntoFrames>(env, object, "peekIntoFrames", engine);
+  defineHot<discard>(env, object, "discard", engine);
+}
+
+}  // namespace passt

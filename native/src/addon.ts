@@ -1,0 +1,83 @@
+/**
+ * The addon as C++ exports it. Calls take and return integers: >= 0, or -errno. Each room in cpp/ documents its own.
+ * Functions of an engine or link carry what they belong to with them.
+ */
+
+/** Calls of one engine (cpp/engine.cc and the rooms that it binds). */
+export interface RawEngine {
+  attach(
+    arena: Uint8Array,
+    columns: Int32Array,
+    gather: Int32Array,
+    frameMax: number,
+    gatherMax: number,
+    columnCount: number,
+  ): number
+  close(): number
+
+  wait(timeoutMs: number): number
+  watch(fd: number, ref: number): number
+  watchLevel(fd: number, ref: number): number
+  unwatch(fd: number): number
+  epollFd(): number
+  now(): number
+  nowMicros(): number
+  watchSignals(ref: number): number
+  catchSignal(number: number): number
+  takeSignal(): number
+
+  closeFd(fd: number): number
+  reset(fd: number): number
+  tcpSocket(family: number): number
+  bind(fd: number, family: number): number
+  bindToDevice(fd: number, name: string): number
+  connect(fd: number, family: number): number
+  listenTcp(family: number, dualStack: number, device: string, freebind: number): number
+  accept(fd: number): number
+  socketError(fd: number): number
+  shutdownWrite(fd: number): number
+  setMss(fd: number, mss: number): number
+  setKeepalive(fd: number): number
+  setHopLimit(fd: number, family: number, hopLimit: number): number
+  setReuseAddress(fd: number): number
+  setPeekOffset(fd: number, offset: number): number
+  probePeekOffset(family: number): number
+  tcpInfo(fd: number): number
+
+  sendFrames(fd: number, start: number, count: number): number
+  sendHeld(fd: number, offset: number, length: number): number
+  holdPayload(row: number, from: number, length: number, to: number): number
+  peekIntoFrames(fd: number, row: number, count: number, bytes: number, skip: number): number
+  discard(fd: number, bytes: number): number
+
+  udpSocket(family: number, freebind: number): number
+  listenUdp(family: number, dualStack: number, device: string, freebind: number): number
+  pingSocket(family: number): number
+  receiveFrom(fd: number, row: number, peek: number): number
+  sendDatagrams(fd: number, start: number, count: number): number
+  receiveDatagrams(fd: number, row: number, count: number, bytes: number): number
+  readError(fd: number, row: number, bytes: number): number
+
+  openCapture(path: string): number
+  closeCapture(): number
+  createUnixLink(state: Int32Array): RawUnixLink | number
+}
+
+/** Calls of one UNIX stream link (cpp/unix-link.cc). */
+export interface RawUnixLink {
+  listen(path: string): number
+  adopt(fd: number): number
+  accept(): number
+  watch(ref: number): number
+  receive(): number
+  flush(to: number): number
+  disconnect(): number
+  close(): number
+}
+
+export interface Addon {
+  createEngine(events: Int32Array, address: Int32Array, info: Int32Array, error: Int32Array): RawEngine | number
+  entropy(target: ArrayBufferView): number
+  checksumVariants(): string[]
+  checksum(variant: string, bytes: Uint8Array, from: number, length: number, start: number): number
+}

@@ -1,0 +1,7 @@
+/** The addon's typed surface. */
+export type { Addon, RawEngine, RawUnixLink } from "./addon.ts"
+export * from "./checksum.ts"
+export * from "./entropy.ts"
+export * from "./kernel.ts"
+export * from "./netlink.ts"
+export * from "./process.ts"

@@ -1,0 +1,2 @@
+/** The guest behind a UNIX stream socket. */
+export * from "./unix-link.ts"
