@@ -1,0 +1,188 @@
+/**
+ * New UDP flows: their addresses on both sides, and a bound and connected socket.
+ */
+import type { Context } from "../context.ts"
+import { allocate, begin, discard, isExhaustion } from "../datagram/begin.ts"
+import { connectInbound, connectOutbound } from "../datagram/socket.ts"
+import { LISTENER, UNSORTED } from "../datagram/state.ts"
+import {
+  FD,
+  FLOW_SHIFT,
+  GUEST_FAMILY,
+  HOST_FAMILY,
+  KIND_UDP,
+  OUR,
+  PEER,
+  PORT,
+  SCOPE,
+  SIDE_GUEST,
+  SIDE_HOST,
+} from "../flow/table.ts"
+import type { Listeners } from "../forward/listen.ts"
+import { tellUnreachable } from "../icmp/error.ts"
+import { ADDRESS_LOCAL, ADDRESS_REMOTE } from "../kernel.ts"
+import { COUNTER } from "../stats.ts"
+import { copy, equal, isBroadcast, isMapped, isMulticast, isUnicast, isUnspecified } from "../wire/address.ts"
+
+const SITE = "udp-flow"
+
+/** Opens a flow for a datagram from the guest, whose key is in `ctx.flows.key`.
+ * @param silence milliseconds after which the flow may end
+ * @returns the flow, or -1: counted, and answered where the guest can be told why */
+export function openFromGuest(ctx: Context, row: number, silence: number): number {
+  const { flows } = ctx
+  const { key } = flows
+  const guestPort = key[9]
+  const farPort = key[10]
+  const mapped = isMapped(key, 1)
+  if (guestPort === 0 || farPort === 0 || !isUnicast(key, 1) || isUnspecified(key, 5) || isMapped(key, 5) !== mapped) {
+    ctx.count(COUNTER.dropAddress)
+    return -1
+  }
+  const flow = allocate(ctx, KIND_UDP, SITE)
+  if (flow < 0) return -1
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
+  w[base + GUEST_FAMILY] = mapped ? 4 : 6
+  ctx.translator.outbound(key, 5, farPort, true, w, base + PEER)
+  w[base + PEER + PORT] = farPort
+  w[base + HOST_FAMILY] = isMapped(w, base + PEER) ? 4 : 6
+  let result = openSocket(ctx, base)
+  if (result >= 0) result = connectOutbound(ctx, w[base + FD], base, guestPort)
+  if (result < 0) {
+    if (isExhaustion(result)) return exhausted(ctx, flow)
+    ctx.count(COUNTER.dropDatagram)
+    tellUnreachable(ctx, row, -result)
+    return discard(ctx, flow)
+  }
+  if (begin(ctx, flow, UNSORTED, silence) < 0) return -1
+  // So that the guest's own multicast is known when the network brings it back to a listening socket.
+  if (isMulticast(w, base + PEER) || isBroadcast(w, base + PEER)) flows.index(flow, SIDE_HOST)
+  ctx.count(COUNTER.udpFlows)
+  return flow
+}
+
+/** Finds the flow of a datagram from a listening socket, or opens one. Its source is in ADDRESS_REMOTE, its destination
+ * in ADDRESS_LOCAL.
+ * @returns the flow, or -1: counted */
+export function flowFromHost(ctx: Context, listeners: Listeners, listener: number, silence: number): number {
+  const { flows, kernel } = ctx
+  const { key } = flows
+  const { address } = kernel
+  const ourPort = listeners.port[listener]
+  const peerPort = address[ADDRESS_REMOTE + PORT]
+  if (peerPort === 0 || !isUnicast(address, ADDRESS_REMOTE)) {
+    ctx.count(COUNTER.dropAddress)
+    return -1
+  }
+  setHostKey(key, address, ADDRESS_REMOTE, peerPort, address, ADDRESS_LOCAL, ourPort)
+  let flow = flows.find(SIDE_HOST)
+  if (flow >= 0) return flow
+
+  const multicast = isMulticast(address, ADDRESS_LOCAL)
+  if ((multicast || isBroadcast(address, ADDRESS_LOCAL)) && isEcho(ctx, peerPort, ourPort)) {
+    ctx.count(COUNTER.dropAddress)
+    return -1
+  }
+
+  const rule = ctx.config.rules[listeners.rule[listener]]
+  const mapped = isMapped(address, ADDRESS_REMOTE)
+  if (!(mapped ? ctx.guest.ipv4 : ctx.guest.ipv6) || !guestSide(ctx, rule.targetAddress, multicast)) {
+    ctx.count(COUNTER.dropNoGuest)
+    return -1
+  }
+  key[9] = rule.targetFirst + (ourPort - rule.first)
+  key[10] = peerPort
+  const w = ctx.words
+  flow = flows.find(SIDE_GUEST)
+  if (flow >= 0) {
+    // The guest talks to this peer already. Were it another peer that looks the same to the guest, answers would go astray.
+    const peer = (flow << FLOW_SHIFT) + PEER
+    if (w[peer + PORT] === peerPort && equal(w, peer, address, ADDRESS_REMOTE)) return flow
+    ctx.count(COUNTER.dropNoGuest)
+    return -1
+  }
+
+  flow = allocate(ctx, KIND_UDP, SITE)
+  if (flow < 0) return -1
+  const base = flow << FLOW_SHIFT
+  w[base + GUEST_FAMILY] = mapped ? 4 : 6
+  // The peers of a dual-stack listener that use IPv4 get an IPv4 socket.
+  w[base + HOST_FAMILY] = mapped ? 4 : 6
+  copy(w, base + PEER, address, ADDRESS_REMOTE)
+  w[base + PEER + PORT] = peerPort
+  w[base + PEER + SCOPE] = mapped ? 0 : address[ADDRESS_REMOTE + SCOPE]
+  copy(w, base + OUR, address, ADDRESS_LOCAL)
+  w[base + OUR + PORT] = ourPort
+  w[base + OUR + SCOPE] = mapped ? 0 : address[ADDRESS_LOCAL + SCOPE]
+  w[base + LISTENER] = listener
+  let result = openSocket(ctx, base)
+  if (result >= 0) result = connectInbound(ctx, w[base + FD], base, rule.device)
+  if (result < 0) {
+    if (isExhaustion(result)) return exhausted(ctx, flow)
+    ctx.count(COUNTER.dropDatagram)
+    ctx.log("warning", SITE, "Couldn't open a socket beside a listening one for its peer: a datagram was dropped")
+    return discard(ctx, flow)
+  }
+  if (begin(ctx, flow, UNSORTED, silence) < 0) return -1
+  flows.index(flow, SIDE_HOST)
+  ctx.count(COUNTER.udpFlows)
+  return flow
+}
+
+/** Opens the flow's socket, ready to bind to a port that others of our sockets are bound to: one port of the guest
+ * talks to many peers, each by a socket of its own.
+ * @returns the descriptor, or -errno */
+function openSocket(ctx: Context, base: number): number {
+  const fd = ctx.kernel.udpSocket(ctx.words[base + HOST_FAMILY], ctx.config.freebind)
+  if (fd >= 0) {
+    ctx.words[base + FD] = fd
+    ctx.kernel.setReuseAddress(fd)
+  }
+  return fd
+}
+
+function exhausted(ctx: Context, flow: number): number {
+  ctx.count(COUNTER.dropNoFlow)
+  ctx.log("warning", SITE, "No descriptor or memory left for a UDP socket: new flows are refused")
+  return discard(ctx, flow)
+}
+
+function setHostKey(
+  key: Int32Array,
+  peer: Int32Array,
+  pi: number,
+  peerPort: number,
+  our: Int32Array,
+  oi: number,
+  ourPort: number,
+): void {
+  key[0] = KIND_UDP
+  copy(key, 1, peer, pi)
+  copy(key, 5, our, oi)
+  key[9] = peerPort
+  key[10] = ourPort
+}
+
+/** Whether a multicast or broadcast datagram in the address records is one that the guest itself sent: there is a flow to
+ * that destination from the port that it comes from. */
+function isEcho(ctx: Context, sourcePort: number, destinationPort: number): boolean {
+  const { address } = ctx.kernel
+  const { key } = ctx.flows
+  const mapped = isMapped(address, ADDRESS_LOCAL)
+  const source = mapped ? ctx.config.outbound4 : ctx.config.outbound6
+  setHostKey(key, address, ADDRESS_LOCAL, destinationPort, source, 0, sourcePort)
+  return ctx.flows.find(SIDE_HOST) >= 0
+}
+
+/** Puts the addresses that the guest will see into the key: its own at 1, the peer's at 5.
+ * @returns false when there is no such address */
+function guestSide(ctx: Context, target: Int32Array | null, multicast: boolean): boolean {
+  const { address } = ctx.kernel
+  const { key } = ctx.flows
+  if (!ctx.translator.inbound(address, ADDRESS_REMOTE, key, 5)) return false
+  if (target !== null) copy(key, 1, target, 0)
+  else if (multicast) copy(key, 1, address, ADDRESS_LOCAL)
+  else if (!ctx.translator.guestAddress(key, 5, key, 1)) return false
+  return isMapped(key, 1) === isMapped(key, 5)
+}

@@ -1,0 +1,111 @@
+/**
+ * UDP.
+ *
+ * A flow is one pair of ends on the guest's side, and one socket, bound and connected, on the host's: so the kernel sorts
+ * what arrives, and tells which errors are whose. A datagram is forwarded at once or not at all; nothing is kept here, and
+ * what the guest can't take yet waits in the socket's own buffer, which drops what is too much, as UDP has it.
+ *
+ * ```
+ *   guest :5000 → 192.0.2.7:53    open: socket bound to port 5000 too if the host has it free, connected to 192.0.2.7:53
+ *                                 (or to what stands for it, see forward/translate.ts)
+ *   peer :4000 → our :80          accept: the datagram lies in the listening socket of a rule; the flow gets a socket of its
+ *                                 own bound to the very address and port that the peer used, connected to the peer; what
+ *                                 the peer sends from now on lands there. The flow outlives the rule.
+ * ```
+ *
+ * Between bind and connect a socket takes anyone's datagrams. A new flow is therefore UNSORTED: its queue is read one by
+ * one, with a look at each source, until it has been empty once.
+ *
+ * Events are edge-triggered. READABLE and FAILED remember them, the work queue gives each flow its turn, and a turn ends
+ * after DATAGRAM_BATCH_MAX datagrams. A read asks for as many as the last ones brought, so that a question and its answer
+ * don't prepare two megabytes of slots.
+ *
+ * Nobody ends a flow but silence (RFC 4787 section 4.3 asks for two minutes at least for streams): the times are conntrack's,
+ * the shorter one while there was no more than a question and an answer.
+ *
+ * The guest sees errors as ICMP messages (datagram/errors.ts) and hop limits go through, so traceroute and path MTU
+ * discovery work. A datagram longer than the link's MTU goes to the guest as one frame: there is no fragmentation.
+ *
+ * Reads first: RFC 768, RFC 4787, RFC 8085 section 5; udp(7), ip(7): IP_RECVERR.
+ */
+import { type Context, REF_LISTENER, REF_SHIFT } from "../context.ts"
+import { serveErrors } from "../datagram/errors.ts"
+import { expireOrWait, silenceMs } from "../datagram/expiry.ts"
+import { sendBatch } from "../datagram/send.ts"
+import { FAILED, isStream, READABLE, remember, UNSORTED } from "../datagram/state.ts"
+import { FLOW_SHIFT, STATE } from "../flow/table.ts"
+import type { Listeners } from "../forward/listen.ts"
+import type { Protocol } from "../protocol.ts"
+import { PROTOCOL_UDP } from "../wire/ipv4.ts"
+import { HEADER_LENGTH } from "../wire/udp.ts"
+import { serveListener, sortQueue } from "./from-host.ts"
+import { openFromGuest } from "./open.ts"
+import { serveDatagrams } from "./to-guest.ts"
+
+/** Listening sockets that are watched again per call. */
+const RESUME_MAX = 64
+
+export class Udp implements Protocol {
+  readonly #ctx: Context
+  readonly #listeners: Listeners
+  /** Milliseconds. */
+  readonly #querySilence: number
+  readonly #streamSilence: number
+  /** Listening sockets that are not watched while the link is full: they would be readable all the time. */
+  readonly #paused: Int32Array
+  #pausedCount = 0
+
+  constructor(ctx: Context, listeners: Listeners) {
+    this.#ctx = ctx
+    this.#listeners = listeners
+    this.#querySilence = silenceMs(ctx.config.udpTimeout)
+    this.#streamSilence = silenceMs(ctx.config.udpStreamTimeout)
+    this.#paused = new Int32Array(listeners.fd.length)
+  }
+
+  open(row: number): number {
+    return openFromGuest(this.#ctx, row, this.#querySilence)
+  }
+
+  fromGuest(flow: number): void {
+    sendBatch(this.#ctx, flow)
+  }
+
+  event(flow: number, mask: number): void {
+    if (remember(this.#ctx, flow, mask)) this.#ctx.work.add(flow)
+  }
+
+  service(flow: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const at = (flow << FLOW_SHIFT) + STATE
+    const room =
+      ((w[at] & UNSORTED) === 0 || sortQueue(ctx, this.#listeners, flow, this.#querySilence)) &&
+      ((w[at] & FAILED) === 0 || serveErrors(ctx, flow, PROTOCOL_UDP, HEADER_LENGTH))
+    if (room && (w[at] & (READABLE | UNSORTED)) === READABLE) serveDatagrams(ctx, flow)
+    if ((w[at] & (READABLE | FAILED | UNSORTED)) !== 0) ctx.work.add(flow)
+    if (this.#pausedCount > 0) this.sweep()
+  }
+
+  timer(flow: number): void {
+    const stream = isStream(this.#ctx.words, flow << FLOW_SHIFT)
+    expireOrWait(this.#ctx, flow, stream ? this.#streamSilence : this.#querySilence)
+  }
+
+  accept(listener: number): void {
+    const ctx = this.#ctx
+    const fd = this.#listeners.fd[listener]
+    if (fd < 0 || serveListener(ctx, this.#listeners, listener, this.#querySilence)) return
+    ctx.kernel.unwatch(fd)
+    this.#paused[this.#pausedCount++] = listener
+  }
+
+  sweep(): void {
+    const ctx = this.#ctx
+    for (let i = 0; i < RESUME_MAX && this.#pausedCount > 0 && !ctx.link.blocked; i++) {
+      const listener = this.#paused[--this.#pausedCount]
+      const fd = this.#listeners.fd[listener]
+      if (fd >= 0) ctx.kernel.watchLevel(fd, (REF_LISTENER << REF_SHIFT) | listener)
+    }
+  }
+}
