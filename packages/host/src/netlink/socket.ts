@@ -1,0 +1,160 @@
+/**
+ * Conversations with the kernel over a route netlink socket.
+ *
+ * A dump is one request and many datagrams of messages, the last message being NLMSG_DONE. The kernel fills the next
+ * datagram while we take the last one, so the set may change in between; it then marks the dump as interrupted and it
+ * has to be asked again (Linux Documentation/userspace-api/netlink/intro.rst, "Dump consistency").
+ */
+import { closeSync } from "node:fs"
+import * as native from "@passt/native"
+import {
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSGERR_ATTR_MSG,
+  NLM_F_ACK_TLVS,
+  NLM_F_CAPPED,
+  NLM_F_DUMP_INTR,
+} from "./constants.ts"
+import type { NetlinkMessage } from "./message.ts"
+import { attributes, eachMessage, HEADER_BYTES, HOST_ORDER, align, text } from "./message.ts"
+import { setSequence } from "./request.ts"
+import { errnoText } from "../errno-text.ts"
+
+/** The system calls used here; results are >= 0 or -errno. */
+export interface NetlinkCalls {
+  netlinkOpen(groups: number, nonBlocking: boolean): number
+  netlinkSend(fd: number, bytes: Uint8Array, length: number): number
+  netlinkReceive(fd: number, bytes: Uint8Array, peek: boolean): number
+  close(fd: number): void
+}
+
+export const nativeCalls: NetlinkCalls = {
+  netlinkOpen: (groups, nonBlocking) => native.netlinkOpen(groups, nonBlocking),
+  netlinkSend: (fd, bytes, length) => native.netlinkSend(fd, bytes, length),
+  netlinkReceive: (fd, bytes, peek) => native.netlinkReceive(fd, bytes, peek),
+  close: closeSync,
+}
+
+/** The kernel refused a request, or the conversation failed. */
+export class NetlinkError extends Error {
+  /** Positive errno; 0 for a damaged answer. */
+  readonly errno: number
+  constructor(message: string, errno: number) {
+    super(message)
+    this.name = "NetlinkError"
+    this.errno = errno
+  }
+}
+
+/** More than the kernel ever puts into one datagram of a dump (32 KiB), so that growing is rare. */
+const BUFFER_BYTES = 64 * 1024
+/** The kernel clamps what it sends far below this: a larger announcement is an error, not a reason to allocate. */
+const BUFFER_BYTES_MAX = 16 * 1024 * 1024
+/** How often an interrupted dump is asked again; then the last answer has to do. */
+const DUMP_ATTEMPTS = 8
+
+/** What the kernel says in NLMSG_ERROR or NLMSG_DONE: 0 for success, else a NetlinkError. */
+export function outcome(view: DataView, message: NetlinkMessage): NetlinkError | undefined {
+  const { start, end } = message
+  if (end - start < 4) return message.type === NLMSG_DONE ? undefined : new NetlinkError("damaged netlink error", 0)
+  const code = view.getInt32(start, HOST_ORDER)
+  if (code >= 0) return undefined
+  let detail = ""
+  if (message.flags & NLM_F_ACK_TLVS) {
+    // After an error: the header of our request and, unless capped, its body. After DONE: nothing.
+    let at = start + 4
+    if (message.type === NLMSG_ERROR && end - at >= HEADER_BYTES) {
+      const requestBytes = view.getUint32(at, HOST_ORDER)
+      at += message.flags & NLM_F_CAPPED ? HEADER_BYTES : align(requestBytes)
+    }
+    if (at <= end) detail = text(view, attributes(view, at, end).get(NLMSGERR_ATTR_MSG))
+  }
+  return new NetlinkError(errnoText(-code) + (detail === "" ? "" : `: ${detail}`), -code)
+}
+
+export class NetlinkSocket {
+  readonly fd: number
+  readonly #calls: NetlinkCalls
+  #buffer: Uint8Array<ArrayBuffer> = new Uint8Array(BUFFER_BYTES)
+  #view: DataView = new DataView(this.#buffer.buffer)
+  #sequence = 0
+
+  /** @param groups RTMGRP_* bits of the notifications wanted @param nonBlocking for a descriptor that an event loop watches
+   * @throws NetlinkError when the socket can't be opened */
+  constructor(groups = 0, nonBlocking = false, calls: NetlinkCalls = nativeCalls) {
+    this.#calls = calls
+    this.fd = calls.netlinkOpen(groups, nonBlocking)
+    if (this.fd < 0) throw new NetlinkError(`Couldn't open netlink socket: ${errnoText(-this.fd)}`, -this.fd)
+  }
+
+  close(): void {
+    this.#calls.close(this.fd)
+  }
+
+  /** Sends a request without waiting for the answer. @returns its sequence number */
+  send(request: DataView<ArrayBuffer>): number {
+    this.#sequence = (this.#sequence + 1) >>> 0
+    setSequence(request, this.#sequence)
+    const sent = this.#calls.netlinkSend(this.fd, new Uint8Array(request.buffer), request.byteLength)
+    if (sent < 0) throw new NetlinkError(`Couldn't send netlink request: ${errnoText(-sent)}`, -sent)
+    return this.#sequence
+  }
+
+  /** Takes one whole datagram and visits its messages; the buffer grows for large ones.
+   * @returns the datagram's length, or -errno (-EAGAIN: none there; -ENOBUFS: notifications were lost) */
+  receive(visit: (view: DataView, message: NetlinkMessage) => boolean | void): number {
+    let length = this.#calls.netlinkReceive(this.fd, this.#buffer, true)
+    if (length > this.#buffer.length && length <= BUFFER_BYTES_MAX) {
+      this.#buffer = new Uint8Array(length)
+      this.#view = new DataView(this.#buffer.buffer)
+    }
+    if (length >= 0) length = this.#calls.netlinkReceive(this.fd, this.#buffer, false)
+    if (length < 0) return length
+    eachMessage(this.#view, length, (message) => visit(this.#view, message))
+    return length
+  }
+
+  /** Asks for a set of objects and parses each; those for which `parse` gives undefined are left out.
+   * @throws NetlinkError when the kernel refuses or does not answer in time */
+  dump<T>(
+    request: DataView<ArrayBuffer>,
+    parse: (view: DataView, message: NetlinkMessage) => T | undefined,
+  ): readonly T[] {
+    let found: T[] = []
+    for (let attempt = 0; attempt < DUMP_ATTEMPTS; attempt++) {
+      found = []
+      if (!this.#dumpOnce(request, parse, found)) break
+    }
+    return found
+  }
+
+  /** @returns whether the dump was interrupted by a change */
+  #dumpOnce<T>(
+    request: DataView<ArrayBuffer>,
+    parse: (view: DataView, message: NetlinkMessage) => T | undefined,
+    found: T[],
+  ): boolean {
+    const sequence = this.send(request)
+    let done = false
+    let interrupted = false
+    let failure: NetlinkError | undefined
+    while (!done) {
+      const length = this.receive((view, message) => {
+        // Answers to an earlier request that was given up, and notifications.
+        if (message.sequence !== sequence) return true
+        if (message.flags & NLM_F_DUMP_INTR) interrupted = true
+        if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
+          done = true
+          failure = outcome(view, message)
+          return false
+        }
+        const object = parse(view, message)
+        if (object !== undefined) found.push(object)
+        return true
+      })
+      if (length < 0) throw new NetlinkError(`Couldn't read netlink answer: ${errnoText(-length)}`, -length)
+    }
+    if (failure) throw failure
+    return interrupted
+  }
+}
