@@ -69,18 +69,17 @@ export class Listeners {
     const ctx = this.#ctx
     const { address } = ctx.kernel
     address.fill(0, ADDRESS_LOCAL, ADDRESS_LOCAL + ADDRESS_WORDS)
-    let family: number = rule.family
+    const dualStack = rule.address === null
+    let family = 6
     if (rule.address) {
       address.set(rule.address, ADDRESS_LOCAL)
-      family = isMapped(rule.address, 0) ? 4 : 6
-    } else if (rule.dualStack) {
-      family = 6
+      if (isMapped(rule.address, 0)) family = 4
     }
     address[ADDRESS_LOCAL + 4] = port
     const fd =
       rule.protocol === "tcp"
-        ? ctx.kernel.listenTcp(family, rule.dualStack, rule.device, ctx.config.freebind)
-        : ctx.kernel.listenUdp(family, rule.dualStack, rule.device, ctx.config.freebind)
+        ? ctx.kernel.listenTcp(family, dualStack, rule.device, ctx.config.freebind)
+        : ctx.kernel.listenUdp(family, dualStack, rule.device, ctx.config.freebind)
     if (fd < 0) return fd
     const listener = this.count
     const result = ctx.kernel.watchLevel(fd, (REF_LISTENER << REF_SHIFT) | listener)

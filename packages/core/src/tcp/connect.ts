@@ -341,7 +341,7 @@ export function openFromHost(ctx: Context, listeners: Listeners, listener: numbe
     if (rule.targetAddress) copy(w, base + GUEST, rule.targetAddress, 0)
     else known = ctx.translator.guestAddress(w, base + FAR, w, base + GUEST)
   }
-  w[base + GUEST + PORT] = rule.target + listeners.port[listener]! - rule.first
+  w[base + GUEST + PORT] = rule.targetFirst + listeners.port[listener]! - rule.first
   w[base + GUEST_FAMILY] = isMapped(w, base + GUEST) ? 4 : 6
   if (!known || isMapped(w, base + GUEST) !== isMapped(w, base + FAR)) {
     ctx.count(COUNTER.dropNoGuest)
