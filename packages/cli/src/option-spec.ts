@@ -40,6 +40,7 @@ export interface OptionSpec {
   readonly status: "built" | "planned"
   /** Accepted, but no longer of use. */
   readonly deprecated?: boolean
-  /** What the launcher has to know: the option keeps the program in the foreground, or names the guest's descriptor. */
-  readonly launcher?: "foreground" | "descriptor"
+  /** What the launcher has to know: the program stays in the foreground, only shows a text, or gets the guest's
+   * socket by this option. */
+  readonly launcher?: "foreground" | "inquiry" | "descriptor"
 }

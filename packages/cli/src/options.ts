@@ -14,9 +14,9 @@ export const OPTIONS: readonly OptionSpec[] = [
     group: "general",
     help: "Show this text and exit",
     status: "built",
-    launcher: "foreground",
+    launcher: "inquiry",
   },
-  { name: "version", group: "general", help: "Show the version and exit", status: "built", launcher: "foreground" },
+  { name: "version", group: "general", help: "Show the version and exit", status: "built", launcher: "inquiry" },
   {
     name: "foreground",
     short: "f",
@@ -177,7 +177,7 @@ Root is refused by name; the number 0 keeps it.`,
     group: "transport",
     help: "Show the vhost-user back-end's capabilities and exit",
     status: "planned",
-    launcher: "foreground",
+    launcher: "inquiry",
   },
 
   {

@@ -1,0 +1,50 @@
+#include "environment.h"
+
+#include <string_view>
+#include <sys/auxv.h>
+
+#include "options.h"
+
+namespace launcher {
+namespace {
+
+/** Names (or their beginnings, where they end in "_") that reach into the runtime. */
+constexpr std::string_view removed[] = {
+    // Options, preloaded modules, debugging, compile caches.
+    "NODE_",
+    // libuv: its thread pool and io_uring.
+    "UV_",
+    // Read at start by the cryptography library, which could load modules from there.
+    "OPENSSL_",
+    readyVariable,
+    socketVariable,
+};
+
+bool matches(std::string_view name, std::string_view pattern) {
+  return pattern.back() == '_' ? name.substr(0, pattern.size()) == pattern : name == pattern;
+}
+
+bool isRemoved(std::string_view name) {
+  for (const std::string_view pattern : removed) {
+    if (matches(name, pattern)) return true;
+  }
+  // An installed launcher with file capabilities passes them on to node, so it must not pass on libraries to load.
+  return getauxval(AT_SECURE) != 0 && matches(name, "LD_");
+}
+
+}  // namespace
+
+std::vector<std::string> programEnvironment(char** caller, bool ready, bool socket) {
+  std::vector<std::string> environment;
+  for (char** entry = caller; entry && *entry; entry++) {
+    const std::string_view text(*entry);
+    if (!isRemoved(text.substr(0, text.find('=')))) environment.emplace_back(text);
+  }
+  // The program drives its own epoll; a ring would only be one more thing that the kernel keeps for it.
+  environment.emplace_back("UV_USE_IO_URING=0");
+  if (ready) environment.push_back(std::string(readyVariable) + "=" + std::to_string(readyFd));
+  if (socket) environment.push_back(std::string(socketVariable) + "=" + std::to_string(socketFd));
+  return environment;
+}
+
+}  // namespace launcher

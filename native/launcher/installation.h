@@ -1,0 +1,16 @@
+/** Where the files of this installation are: found from the launcher itself, so that the tree can be moved as a whole. */
+#pragma once
+
+#include <string>
+
+namespace launcher {
+
+struct Installation {
+  std::string node;
+  std::string program;
+};
+
+/** PREFIX/bin/passt finds PREFIX/lib/passt/{node,passt.mjs}, through symbolic links too. @returns false with errno set */
+bool findInstallation(Installation& installation);
+
+}  // namespace launcher

@@ -1,0 +1,105 @@
+/**
+ * Options as getopt_long finds them, and the numbers that launcher and program agree on.
+ * Generated from the option table of @passt/cli: run `pnpm --filter @passt/cli generate` after changing it.
+ */
+#pragma once
+
+#include <getopt.h>
+
+namespace launcher {
+
+inline constexpr const char* shortOptions = "+hfdqel:P:p:c:s:F:1i:a:n:g:M:m:o:46D:S:H:t:u:T:U:I:";
+
+inline constexpr option longOptions[] = {
+    {"help", no_argument, nullptr, 'h'},
+    {"version", no_argument, nullptr, 257},
+    {"foreground", no_argument, nullptr, 'f'},
+    {"debug", no_argument, nullptr, 'd'},
+    {"trace", no_argument, nullptr, 260},
+    {"quiet", no_argument, nullptr, 'q'},
+    {"stderr", no_argument, nullptr, 'e'},
+    {"log-file", required_argument, nullptr, 'l'},
+    {"log-size", required_argument, nullptr, 264},
+    {"runas", required_argument, nullptr, 265},
+    {"pid", required_argument, nullptr, 'P'},
+    {"pcap", required_argument, nullptr, 'p'},
+    {"stats", required_argument, nullptr, 268},
+    {"conf-path", required_argument, nullptr, 'c'},
+    {"chroot-fallback", no_argument, nullptr, 270},
+    {"socket", required_argument, nullptr, 's'},
+    {"socket-path", required_argument, nullptr, 's'},
+    {"fd", required_argument, nullptr, 'F'},
+    {"one-off", no_argument, nullptr, '1'},
+    {"vhost-user", no_argument, nullptr, 274},
+    {"print-capabilities", no_argument, nullptr, 275},
+    {"interface", required_argument, nullptr, 'i'},
+    {"address", required_argument, nullptr, 'a'},
+    {"netmask", required_argument, nullptr, 'n'},
+    {"gateway", required_argument, nullptr, 'g'},
+    {"mac-addr", required_argument, nullptr, 'M'},
+    {"mtu", required_argument, nullptr, 'm'},
+    {"outbound", required_argument, nullptr, 'o'},
+    {"outbound-if4", required_argument, nullptr, 283},
+    {"outbound-if6", required_argument, nullptr, 284},
+    {"ipv4-only", no_argument, nullptr, '4'},
+    {"ipv6-only", no_argument, nullptr, '6'},
+    {"dns", required_argument, nullptr, 'D'},
+    {"dns-forward", required_argument, nullptr, 288},
+    {"dns-host", required_argument, nullptr, 289},
+    {"search", required_argument, nullptr, 'S'},
+    {"no-dhcp-dns", no_argument, nullptr, 291},
+    {"no-dhcp-search", no_argument, nullptr, 292},
+    {"dhcp-dns", no_argument, nullptr, 293},
+    {"dhcp-search", no_argument, nullptr, 294},
+    {"hostname", required_argument, nullptr, 'H'},
+    {"fqdn", required_argument, nullptr, 296},
+    {"no-tcp", no_argument, nullptr, 297},
+    {"no-udp", no_argument, nullptr, 298},
+    {"no-icmp", no_argument, nullptr, 299},
+    {"no-dhcp", no_argument, nullptr, 300},
+    {"no-dhcpv6", no_argument, nullptr, 301},
+    {"no-ndp", no_argument, nullptr, 302},
+    {"no-ra", no_argument, nullptr, 303},
+    {"map-host-loopback", required_argument, nullptr, 304},
+    {"no-map-gw", no_argument, nullptr, 305},
+    {"map-guest-addr", required_argument, nullptr, 306},
+    {"tcp-ports", required_argument, nullptr, 't'},
+    {"udp-ports", required_argument, nullptr, 'u'},
+    {"freebind", no_argument, nullptr, 309},
+    {"tcp-ns", required_argument, nullptr, 'T'},
+    {"udp-ns", required_argument, nullptr, 'U'},
+    {"host-lo-to-ns-lo", no_argument, nullptr, 312},
+    {"no-splice", no_argument, nullptr, 313},
+    {"splice-only", no_argument, nullptr, 314},
+    {"repair-path", required_argument, nullptr, 315},
+    {"migrate-exit", no_argument, nullptr, 316},
+    {"migrate-no-linger", no_argument, nullptr, 317},
+    {"ns-ifname", required_argument, nullptr, 'I'},
+    {"ns-mac-addr", required_argument, nullptr, 319},
+    {"userns", required_argument, nullptr, 320},
+    {"netns", required_argument, nullptr, 321},
+    {"netns-only", no_argument, nullptr, 322},
+    {"no-netns-quit", no_argument, nullptr, 323},
+    {"no-pidns", no_argument, nullptr, 324},
+    {"config-net", no_argument, nullptr, 325},
+    {"no-copy-routes", no_argument, nullptr, 326},
+    {"no-copy-addrs", no_argument, nullptr, 327},
+    {nullptr, 0, nullptr, 0},
+};
+
+/** Stay in the foreground. */
+inline constexpr int foregroundOption = 'f';
+/** Its argument is the number of the guest's connected socket. */
+inline constexpr int descriptorOption = 'F';
+/** Whether the program only shows a text and exits. */
+constexpr bool isInquiry(int option) {
+  return option == 'h' || option == 257 || option == 275;
+}
+
+/** Where the program finds the guest's socket and the readiness pipe, and which variables say so. */
+inline constexpr int socketFd = 3;
+inline constexpr char socketVariable[] = "PASST_SOCKET_FD";
+inline constexpr int readyFd = 4;
+inline constexpr char readyVariable[] = "PASST_READY_FD";
+
+}  // namespace launcher
