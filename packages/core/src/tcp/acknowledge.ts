@@ -40,7 +40,7 @@ import {
   WINDOW_LOW,
   WRITTEN,
 } from "./state.ts"
-import { LOCAL_RTT_US, WINDOW_MAX } from "./constants.ts"
+import { LOCAL_RTT_US, WINDOW_MAX, WINDOW_SEGMENTS_MAX } from "./constants.ts"
 
 /** Send buffer, in round trips at the current rate, from which on a transfer counts as interactive. */
 const INTERACTIVE_ROUND_TRIPS = 20
@@ -106,6 +106,8 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   const limited = peer >= 0 && peer < window
   if (limited) window = peer
   if (window > WINDOW_MAX) window = WINDOW_MAX
+  const queue = w[base + MSS]! * WINDOW_SEGMENTS_MAX
+  if (window > queue) window = queue
   const most = ctx.link.windowMax
   if (most > 0 && window > most) window = most
   w[base + LAST_WINDOW] = window

@@ -11,6 +11,10 @@ export const WINDOW_UNSCALED_MAX = 0xffff
 /** Window scale that we offer: windows up to 16 MiB. */
 export const WINDOW_SCALE = 8
 export const WINDOW_MAX: number = 0xffff << WINDOW_SCALE
+/** Segments that a window may hold: half of the queue of a usual network device (txqueuelen 1000). A burst that overflows the
+ * guest's own queue is lost before we see it, and all that follows waits for retransmissions. The guest's round trip is
+ * the one to us, a fraction of a millisecond, so this is no limit on throughput. */
+export const WINDOW_SEGMENTS_MAX = 500
 /** Largest scale to believe, RFC 7323 section 2.3. */
 export const WINDOW_SCALE_MAX = 14
 
