@@ -1,5 +1,22 @@
-/** Writes what is made from the option table: the launcher's header, and the manual page when a path for it is given. */
+/**
+ * Writes what is made from the option table.
+ *
+ *   node src/generate.ts                      the launcher's header, in its place
+ *   node src/generate.ts man PATH VERSION     the manual page; dated by SOURCE_DATE_EPOCH, else today
+ */
 import { writeFileSync } from "node:fs"
 import { launcherHeader } from "./launcher-options.ts"
+import { manPage } from "./man.ts"
 
-writeFileSync(new URL("../../../native/launcher/options.h", import.meta.url), launcherHeader())
+const [what, path, version] = process.argv.slice(2)
+if (what === undefined) {
+  writeFileSync(new URL("../../../native/launcher/options.h", import.meta.url), launcherHeader())
+} else if (what === "man" && path !== undefined && version !== undefined) {
+  const epoch = process.env["SOURCE_DATE_EPOCH"]
+  const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)
+  const date = day.toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" })
+  writeFileSync(path, manPage(version, date))
+} else {
+  process.stderr.write("Usage: generate.ts [man PATH VERSION]\n")
+  process.exitCode = 1
+}

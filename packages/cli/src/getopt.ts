@@ -1,6 +1,6 @@
 /**
  * Reads a command line the way GNU getopt_long does with a leading "+" in its short options: options end at the first
- * word that is none, or at "--"; long options may be shortened as far as they stay unambiguous; "--name=value" and
+ * word that isn't one, or at "--"; long options may be shortened as far as they stay unambiguous; "--name=value" and
  * bundled short options work. Callers of passt match on the error texts, so these are glibc's (intl-free) wordings.
  */
 import { UsageError } from "./config-error.ts"

@@ -1,0 +1,71 @@
+/** The texts made from the option table: help, version, manual page. */
+import { spawnSync } from "node:child_process"
+import { describe, expect, it } from "vitest"
+import { readCommandLine } from "./command-line.ts"
+import { helpText } from "./help.ts"
+import { manPage } from "./man.ts"
+import { OPTIONS, optionsOf } from "./options.ts"
+import { versionText } from "./version.ts"
+
+describe("readCommandLine", () => {
+  it("shows help on standard output, whatever valid options stand before", () => {
+    const result = readCommandLine("passt", ["-q", "--mtu=1500", "--help", "--nonsense"], "1.2.3")
+    expect(result).toEqual({ kind: "exit", status: 0, stdout: helpText("passt", "passt"), stderr: "" })
+  })
+
+  it("shows the version on standard output", () => {
+    const result = readCommandLine("passt", ["--version"], "1.2.3")
+    expect(result).toEqual({ kind: "exit", status: 0, stdout: versionText("passt", "1.2.3"), stderr: "" })
+    expect(versionText("passt", "1.2.3").split("\n")[0]).toBe("passt 1.2.3")
+  })
+
+  it("shows error and usage on standard error for words that can't be read", () => {
+    const result = readCommandLine("/usr/bin/passt", ["--map-guest-adr"], "1.2.3")
+    expect(result).toMatchObject({ kind: "exit", status: 1, stdout: "" })
+    const stderr = result.kind === "exit" ? result.stderr : ""
+    expect(stderr.split("\n").slice(0, 2)).toEqual([
+      "/usr/bin/passt: unrecognized option '--map-guest-adr'",
+      "Usage: /usr/bin/passt [OPTION]...",
+    ])
+  })
+
+  it("runs with what is left", () => {
+    expect(readCommandLine("passt", ["-q"], "1.2.3")).toMatchObject({ kind: "run", options: { logLevel: "warning" } })
+  })
+})
+
+describe("the texts", () => {
+  const shown = optionsOf("passt").filter((option) => !option.deprecated)
+  const hidden = OPTIONS.filter((option) => !optionsOf("passt").includes(option))
+  const page = manPage("1.2.3", "November 24, 2026")
+
+  it("name every option that is there, and none that isn't", () => {
+    const help = helpText("passt", "passt")
+    for (const { name } of shown) {
+      expect(help).toMatch(new RegExp(`^ .*--${name}( |$)`, "m"))
+      expect(page).toMatch(new RegExp(`^\\.It .*Fl Fl ${name}( |$)`, "m"))
+    }
+    for (const { name } of hidden) {
+      expect(help).not.toMatch(new RegExp(`--${name}( |$)`, "m"))
+      expect(page).not.toMatch(new RegExp(`Fl Fl ${name}( |$)`, "m"))
+    }
+  })
+
+  it("fit a terminal", () => {
+    const lines = helpText("passt", "passt").split("\n")
+    expect(lines.filter((line) => line.length > 80)).toEqual([])
+    expect(lines.filter((line) => line !== line.trimEnd())).toEqual([])
+  })
+
+  const checkers: [string, string[]][] = [
+    ["mandoc", ["-T", "lint", "-W", "warning"]],
+    ["groff", ["-mdoc", "-Tutf8", "-ww", "-z"]],
+  ]
+  for (const [program, args] of checkers) {
+    const found = spawnSync(program, ["--version"]).error === undefined
+    it.runIf(found)(`make a manual page that ${program} has nothing to say about`, () => {
+      const result = spawnSync(program, args, { input: page, encoding: "utf8" })
+      expect(result.stdout + result.stderr).toBe("")
+    })
+  }
+})
