@@ -1,0 +1,43 @@
+/**
+ * The layer rules, as a test over the source text: arrows point one way, and core touches nothing of Node's.
+ * Prints each line that breaks a rule; exit 1 if there is one.
+ */
+import { globSync, readFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+/** What each room may import besides itself. */
+const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
+  "packages/core": { node: false, from: [] },
+  "packages/dhcp": { node: false, from: ["@passt/core", "@passt/core/wire"] },
+  "packages/ndp": { node: false, from: ["@passt/core", "@passt/core/wire"] },
+  "packages/transport-unix": { node: true, from: ["@passt/core", "@passt/native"] },
+  "packages/host": { node: true, from: ["@passt/core", "@passt/core/wire", "@passt/native"] },
+  "packages/cli": { node: true, from: ["@passt/core", "@passt/core/wire"] },
+  native: { node: true, from: ["@passt/core"] },
+  "apps/passt": {
+    node: true,
+    from: ["@passt/cli", "@passt/core", "@passt/dhcp", "@passt/host", "@passt/native", "@passt/ndp", "@passt/transport-unix"],
+  },
+}
+
+let broken = 0
+for (const [room, rule] of Object.entries(MAY)) {
+  for (const file of globSync(`${room}/src/**/*.ts`, { cwd: root })) {
+    // Tests may use test tools and Node; what they test may not.
+    if (file.endsWith(".test.ts") || file.includes("/test-support/")) continue
+    const lines = readFileSync(join(root, file), "utf8").split("\n")
+    lines.forEach((line, i) => {
+      const name = /(?:from|import)\s*\(?"([^"]+)"/.exec(line)?.[1]
+      if (name === undefined || name.startsWith(".")) return
+      const allowed = name.startsWith("node:") ? rule.node : rule.from.includes(name)
+      if (allowed) return
+      console.log(`${file}:${i + 1}: ${room} must not import ${name}`)
+      broken++
+    })
+  }
+}
+if (broken > 0) process.exitCode = 1
+else console.log("layers: arrows point one way")
