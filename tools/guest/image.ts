@@ -1,4 +1,4 @@
-// The guest's initramfs: busybox, iperf3 and rdisc6 with their libraries, the modules, and the scripts in rootfs/.
+// The guest's initramfs: busybox, iperf3, socat and rdisc6 with their libraries, the modules, and the scripts in rootfs/.
 import { createHash } from "node:crypto"
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { basename, join } from "node:path"
@@ -16,10 +16,12 @@ export interface GuestImage {
 }
 
 /** With the libraries that only these programs need; everything else they link to is on every Debian system. */
-const PACKAGES = ["busybox-static", "iperf3", "libiperf0", "libsctp1", "ndisc6"]
+const PACKAGES = ["busybox-static", "iperf3", "libiperf0", "libsctp1", "ndisc6", "socat", "libwrap0", "libreadline8"]
 
 /** Programs that are not in busybox, by their place in the unpacked packages. */
-const PROGRAMS = ["usr/bin/iperf3", "usr/bin/rdisc6", "bin/rdisc6"]
+const PROGRAMS = ["usr/bin/iperf3", "usr/bin/rdisc6", "bin/rdisc6", "usr/bin/socat"]
+
+const LOADER = "/opt/lib/ld-linux-x86-64.so.2"
 
 const ROOTFS: string = join(import.meta.dirname, "rootfs")
 
@@ -45,10 +47,13 @@ async function userland(): Promise<CpioEntry[]> {
   for (const path of PROGRAMS.map((program) => join(tree, program))) {
     if (!existsSync(path) || placed.has(basename(path))) continue
     placed.add(basename(path))
-    entries.push({ kind: "file", path: `bin/${basename(path)}`, content: readFileSync(path), executable: true })
+    const name = basename(path)
+    entries.push({ kind: "file", path: `opt/bin/${name}`, content: readFileSync(path), executable: true })
+    // The libraries are kept out of /lib: a static busybox whose libc finds another one there crashes in getaddrinfo.
+    const wrapper = `#!/bin/sh\nexec ${LOADER} --library-path /opt/lib /opt/bin/${name} "$@"\n`
+    entries.push({ kind: "file", path: `bin/${name}`, content: Buffer.from(wrapper), executable: true })
     for (const library of await libraries(path, searchPath)) {
-      // The loader's name is fixed in the programs; everything else is found in /lib.
-      const place = basename(library).startsWith("ld-linux") ? `lib64/${basename(library)}` : `lib/${basename(library)}`
+      const place = `opt/lib/${basename(library)}`
       if (placed.has(place)) continue
       placed.add(place)
       entries.push({ kind: "file", path: place, content: readFileSync(library), executable: true })

@@ -1,4 +1,7 @@
 // What the world serves, in one process, on every address of addresses.ts. Prints "ready" when all of it listens.
+//
+//   node servers.ts                  on the world's addresses, with DNS
+//   node servers.ts ADDRESS...       on these addresses, without DNS: the same services in a guest
 import { createHash } from "node:crypto"
 import { createSocket } from "node:dgram"
 import { createServer as createHttpServer } from "node:http"
@@ -83,6 +86,9 @@ async function serve(address: string): Promise<void> {
   await new Promise<void>((resolve) => http.listen(PORT.http, address, resolve))
 }
 
-await Promise.all([SERVER.ipv4, SERVER.ipv6].map(serve))
-await Promise.all([RESOLVER.ipv4, RESOLVER.ipv6].map((address) => serveDns(address, ZONE)))
+const asked = process.argv.slice(2)
+await Promise.all((asked.length === 0 ? [SERVER.ipv4, SERVER.ipv6] : asked).map(serve))
+if (asked.length === 0) {
+  await Promise.all([RESOLVER.ipv4, RESOLVER.ipv6].map((address) => serveDns(address, ZONE)))
+}
 process.stdout.write("ready\n")

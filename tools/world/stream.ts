@@ -1,11 +1,11 @@
 // A deterministic stream of bytes that does not compress, from a seed: both ends can make it, neither needs to keep it.
 import { createCipheriv, createHash } from "node:crypto"
-import type { Cipher } from "node:crypto"
+import type { Cipheriv } from "node:crypto"
 
 const CHUNK_BYTES = 65_536
 const ZEROS: Buffer = Buffer.alloc(CHUNK_BYTES)
 
-function keystream(seed: number): Cipher {
+function keystream(seed: number): Cipheriv {
   const key = createHash("sha256").update(`stream ${seed}`).digest()
   return createCipheriv("aes-256-ctr", key, Buffer.alloc(16))
 }

@@ -1,0 +1,22 @@
+// Run the client inside a namespace.
+import { join } from "node:path"
+import type { ClientResult } from "./client.ts"
+import type { Namespace } from "./namespace.ts"
+
+const CLIENT: string = join(import.meta.dirname, "client.ts")
+
+export type Job = "http" | "tcp" | "udp" | "upload" | "download" | "downloadAfterEnd" | "many" | "hold"
+
+/** The command line of a client's job. */
+export function clientCommand(job: Job, ...rest: readonly (string | number)[]): string[] {
+  return [process.execPath, "--disable-warning=ExperimentalWarning", CLIENT, job, ...rest.map(String)]
+}
+
+/** Run one job (see client.ts) in the namespace, for at most two minutes. */
+export async function ask(from: Namespace, job: Job, ...rest: readonly (string | number)[]): Promise<ClientResult> {
+  const outcome = await from.run(clientCommand(job, ...rest), { timeoutMs: 120_000 })
+  const line = outcome.stdout.trim().split("\n").at(-1) ?? ""
+  if (outcome.status === 0 && line.startsWith("{")) return JSON.parse(line) as ClientResult
+  if (outcome.timedOut) return { error: "ETIMEDOUT", elapsedMs: outcome.elapsedMs }
+  throw new Error(`the client "${job}" in ${from.name} ended with status ${outcome.status}: ${outcome.stderr.trim()}`)
+}
