@@ -9,10 +9,12 @@
  *
  * Run after the packages are built: `node tools/bundle.ts`.
  */
-import { chmodSync, copyFileSync, existsSync, mkdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { chmodSync, copyFileSync, existsSync, mkdirSync, realpathSync, renameSync, statSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
+import { VERSION } from "../apps/passt/src/version.ts"
+import { manualPage } from "../packages/cli/src/man.ts"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const lib = join(root, "dist/lib/passt")
@@ -51,6 +53,6 @@ for (const licence of [join(dirname(node), "../LICENSE"), join(dirname(node), "L
   if (existsSync(licence)) copyFileSync(licence, join(lib, "LICENSE.node"))
 }
 
-const { manualPage } = (await import("../packages/cli/src/man.ts").catch(() => ({}))) as { manualPage?: () => string }
-if (manualPage) writeFileSync(join(man, "passt.1"), manualPage())
-else rmSync(man, { recursive: true })
+const epoch = process.env["SOURCE_DATE_EPOCH"]
+const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)
+writeFileSync(join(man, "passt.1"), manualPage(VERSION, day))

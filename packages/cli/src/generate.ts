@@ -6,16 +6,14 @@
  */
 import { writeFileSync } from "node:fs"
 import { launcherHeader } from "./launcher-options.ts"
-import { manPage } from "./man.ts"
+import { manualPage } from "./man.ts"
 
 const [what, path, version] = process.argv.slice(2)
 if (what === undefined) {
   writeFileSync(new URL("../../../native/launcher/options.h", import.meta.url), launcherHeader())
 } else if (what === "man" && path !== undefined && version !== undefined) {
   const epoch = process.env["SOURCE_DATE_EPOCH"]
-  const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)
-  const date = day.toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" })
-  writeFileSync(path, manPage(version, date))
+  writeFileSync(path, manualPage(version, epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)))
 } else {
   process.stderr.write("Usage: generate.ts [man PATH VERSION]\n")
   process.exitCode = 1

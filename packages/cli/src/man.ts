@@ -4,8 +4,9 @@ import { optionsOf } from "./options.ts"
 
 const REPEATABLE = { list: "May be repeated.", "per-family": "Once per family, IPv4 and IPv6." } as const
 
-/** `date`: of the page, in the form "November 24, 2026". */
-export function manPage(version: string, date: string): string {
+/** `day`: what the page is dated by. */
+export function manualPage(version: string, day: Date): string {
+  const date = day.toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" })
   return `.\\" Generated from the option table of @passt/cli.
 .Dd ${date}
 .Dt PASST 1

@@ -56,10 +56,9 @@ describe("parsePasst", () => {
 
   it("reads what libvirt passes", () => {
     const options = parse(
-      ...["--one-off", "--socket", "/run/s", "--pid", "/run/p", "--mtu", "1400", "--interface", "eth0"],
-      ...["--log-file", "/var/log/l", "--hostname", "vm", "--fqdn", "vm.example.org", "--address", "172.17.2.0"],
-      ...["--netmask", "24", "--address", "2001:db8:ac10:fd01::feed", "--gateway", "172.17.2.1"],
-      ...["--tcp-ports", "2001:db8:ac10:fd01::1:10%eth0/3000:3000", "--udp-ports", "%eth0/all"],
+      ...`--one-off --socket /run/s --pid /run/p --mtu 1400 --interface eth0 --log-file /var/log/l --hostname vm
+      --fqdn vm.example.org --address 172.17.2.0 --netmask 24 --address 2001:db8:ac10:fd01::feed --gateway 172.17.2.1
+      --tcp-ports 2001:db8:ac10:fd01::1:10%eth0/3000:3000 --udp-ports %eth0/all`.split(/\s+/),
     )
     expect(options).toMatchObject({ oneOff: true, socketPath: "/run/s", pidFile: "/run/p", mtu: 1400, prefix4: 24 })
     expect(options).toMatchObject({ interface: "eth0", logFile: "/var/log/l", hostname: "vm", fqdn: "vm.example.org" })
@@ -74,9 +73,11 @@ describe("parsePasst", () => {
 
   it("reads what QEMU passes", () => {
     const options = parse(
-      ...["--quiet", "--mtu", "1500", "--dns", "192.0.2.1", "--no-dhcp-dns", "--no-dhcp-search", "--no-icmp"],
-      ...["--map-host-loopback", "10.0.2.2", "--dns-forward", "10.0.2.3", "--ipv4-only"],
-      ...["--search", "a.example b.example", "--pid", "/tmp/p", "--fd", "3"],
+      ...`--quiet --mtu 1500 --dns 192.0.2.1 --no-dhcp-dns --no-dhcp-search --map-host-loopback 10.0.2.2
+      --dns-forward 10.0.2.3 --no-icmp --ipv4-only`.split(/\s+/),
+      "--search",
+      "a.example b.example",
+      ...`--pid /tmp/p --fd 3`.split(" "),
     )
     expect(options).toMatchObject({ logLevel: "warning", fd: 3, oneOff: true, ipv6: false, icmp: false, ndp: false })
     expect(options).toMatchObject({ announceDns: false, announceSearch: false, ra: false })

@@ -6,8 +6,13 @@ import { formatRule, rulesConflict, type ForwardRule } from "./forward-rule.ts"
 import { parsePortOptions, type PortContext } from "./port-spec.ts"
 
 const CONTEXT: PortContext = {
-  ...{ ipv4: true, ipv6: true, tcp: true, udp: true, auto: false },
-  ...{ ephemeralFirst: 32768, ephemeralLast: 60999 },
+  ipv4: true,
+  ipv6: true,
+  tcp: true,
+  udp: true,
+  auto: false,
+  ephemeralFirst: 32768,
+  ephemeralLast: 60999,
 }
 const parse = (spec: string): ForwardRule[] => parsePortOptions([{ protocol: "tcp", spec, written: "-t" }], CONTEXT)
 
@@ -91,8 +96,9 @@ describe("parsePortOptions", () => {
 
   it("answers any text with rules or one line", () => {
     const pieces = fc.constantFrom(
-      ...["22", "80", "0", "65535", "65536", "-", ":", ",", "~", "/", "%", "*", "[", "]", "::1", "10.0.0.1", "all"],
-      ...["auto", "none", "eth0", ".", " ", "\n", "fe80::", "x", ""],
+      ..."22 80 0 65535 65536 - : , ~ / % * [ ] ::1 10.0.0.1 all auto none eth0 . fe80:: x".split(" "),
+      " ",
+      "\n",
     )
     const text = fc.oneof(
       fc.string(),
@@ -127,8 +133,16 @@ describe("rulesConflict", () => {
       length: fc.integer({ min: 1, max: 3 }),
     })
     .map(({ protocol, host, device, first, length }) => ({
-      ...{ protocol, device, first, last: first + length - 1, targetFirst: first, targetAddress: null },
-      ...{ address: host === null ? null : address.parse(host)!, dualStack: host === null, weak: false, scan: false },
+      protocol,
+      device,
+      first,
+      last: first + length - 1,
+      targetFirst: first,
+      targetAddress: null,
+      address: host === null ? null : address.parse(host)!,
+      dualStack: host === null,
+      weak: false,
+      scan: false,
     }))
 
   /** Every packet that a rule would take: protocol, destination, interface it came in by, port. */

@@ -4,8 +4,13 @@ import { formatRule } from "./forward-rule.ts"
 import { parsePortOptions, type PortContext, type PortOption } from "./port-spec.ts"
 
 const BOTH: PortContext = {
-  ...{ ipv4: true, ipv6: true, tcp: true, udp: true, auto: false },
-  ...{ ephemeralFirst: 32768, ephemeralLast: 60999 },
+  ipv4: true,
+  ipv6: true,
+  tcp: true,
+  udp: true,
+  auto: false,
+  ephemeralFirst: 32768,
+  ephemeralLast: 60999,
 }
 const tcp = (spec: string): PortOption => ({ protocol: "tcp", spec, written: "-t" })
 const udp = (spec: string): PortOption => ({ protocol: "udp", spec, written: "-u" })

@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process"
 import { describe, expect, it } from "vitest"
 import { readCommandLine } from "./command-line.ts"
 import { helpText } from "./help.ts"
-import { manPage } from "./man.ts"
+import { manualPage } from "./man.ts"
 import { OPTIONS, optionsOf } from "./options.ts"
 import { versionText } from "./version.ts"
 
@@ -37,7 +37,7 @@ describe("readCommandLine", () => {
 describe("the texts", () => {
   const shown = optionsOf("passt").filter((option) => !option.deprecated)
   const hidden = OPTIONS.filter((option) => !optionsOf("passt").includes(option))
-  const page = manPage("1.2.3", "November 24, 2026")
+  const page = manualPage("1.2.3", new Date("2026-11-24T00:00:00Z"))
 
   it("name every option that is there, and none that isn't", () => {
     const help = helpText("passt", "passt")
@@ -49,6 +49,10 @@ describe("the texts", () => {
       expect(help).not.toMatch(new RegExp(`--${name}( |$)`, "m"))
       expect(page).not.toMatch(new RegExp(`Fl Fl ${name}( |$)`, "m"))
     }
+  })
+
+  it("tell version and date", () => {
+    expect(page).toContain(".Dd November 24, 2026\n.Dt PASST 1\n.Os passt 1.2.3\n")
   })
 
   it("fit a terminal", () => {
