@@ -45,8 +45,9 @@ export function serveListener(ctx: Context, listeners: Listeners, listener: numb
     if (kernel.receiveFrom(fd, row, true) < 0) return true
     const flow = flowFromHost(ctx, listeners, listener, silence)
     if (flow >= 0) frames.payload[row] = datagramHeaderLength(ctx.words, flow << FLOW_SHIFT)
-    if (kernel.receiveFrom(fd, row, false) < 0) return true
-    if (flow >= 0) give(ctx, flow, row)
+    // Fails for one that is longer than any frame; it is gone then.
+    if (kernel.receiveFrom(fd, row, false) < 0) ctx.count(COUNTER.dropDatagram)
+    else if (flow >= 0) give(ctx, flow, row)
   }
   return true
 }

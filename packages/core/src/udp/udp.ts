@@ -51,7 +51,8 @@ export class Udp implements Protocol {
   /** Milliseconds. */
   readonly #querySilence: number
   readonly #streamSilence: number
-  /** Listening sockets that are not watched while the link is full: they would be readable all the time. */
+  /** Listening sockets that are not watched while the link is full or nobody is there: they would be readable all the
+   * time. */
   readonly #paused: Int32Array
   #pausedCount = 0
 
@@ -95,14 +96,16 @@ export class Udp implements Protocol {
   accept(listener: number): void {
     const ctx = this.#ctx
     const fd = this.#listeners.fd[listener]
-    if (fd < 0 || serveListener(ctx, this.#listeners, listener, this.#querySilence)) return
+    if (fd < 0) return
+    if (ctx.link.connected && serveListener(ctx, this.#listeners, listener, this.#querySilence)) return
     ctx.kernel.unwatch(fd)
     this.#paused[this.#pausedCount++] = listener
   }
 
   sweep(): void {
     const ctx = this.#ctx
-    for (let i = 0; i < RESUME_MAX && this.#pausedCount > 0 && !ctx.link.blocked; i++) {
+    if (!ctx.link.connected || ctx.link.blocked) return
+    for (let i = 0; i < RESUME_MAX && this.#pausedCount > 0; i++) {
       const listener = this.#paused[--this.#pausedCount]
       const fd = this.#listeners.fd[listener]
       if (fd >= 0) ctx.kernel.watchLevel(fd, (REF_LISTENER << REF_SHIFT) | listener)

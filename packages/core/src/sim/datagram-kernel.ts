@@ -1,0 +1,447 @@
+/**
+ * A model of the kernel's datagram sockets, as far as UDP and ping flows see them: ports, connected sockets before
+ * listening ones, error queues, edge- and level-triggered events. What the network would do is told from outside:
+ * `arrive`, `report`; what the engine sent lies in `sent`. Any call can be told to fail once or for ever.
+ */
+import { EADDRINUSE, EAGAIN, EINVAL, EMSGSIZE, ENOTCONN } from "../errno.ts"
+import type { FrameTable } from "../frames.ts"
+import {
+  ADDRESS_LOCAL,
+  ADDRESS_OFFENDER,
+  ADDRESS_REMOTE,
+  ADDRESS_WORDS,
+  ERROR_PAYLOAD,
+  ERROR_WORDS,
+  EVENT_ERR,
+  EVENT_IN,
+  INFO_WORDS,
+  type Kernel,
+} from "../kernel.ts"
+import { EVENT_MAX } from "../limits.ts"
+import { isMapped, isUnspecified } from "../wire/address.ts"
+
+/** An address record, see kernel.ts. */
+export type AddressRecord = readonly number[]
+
+export interface SimDatagram {
+  readonly remote: AddressRecord
+  readonly local: AddressRecord
+  readonly bytes: Uint8Array
+}
+
+export interface SimError {
+  readonly errno: number
+  readonly origin: number
+  readonly type: number
+  readonly code: number
+  readonly info: number
+  /** All zero: none. */
+  readonly offender: AddressRecord
+  /** What the kernel quotes: payload for UDP, the ICMP message for ping. */
+  readonly quote: Uint8Array
+}
+
+export interface SimSent {
+  readonly fd: number
+  readonly hopLimit: number
+  readonly remote: AddressRecord
+  readonly local: AddressRecord
+  readonly bytes: Uint8Array
+}
+
+export interface SimSocket {
+  readonly fd: number
+  readonly kind: "udp" | "ping"
+  readonly family: number
+  listening: boolean
+  dualStack: boolean
+  reuse: boolean
+  device: string
+  hopLimit: number
+  local: AddressRecord
+  /** Undefined until connected. */
+  remote: AddressRecord | undefined
+  readonly queue: SimDatagram[]
+  readonly errors: SimError[]
+  pendingError: number
+  /** Reference and mode of the watch; -1: not watched. */
+  ref: number
+  edge: boolean
+  mask: number
+}
+
+const NOWHERE: AddressRecord = [0, 0, 0, 0, 0, 0]
+const FIRST_FD = 100
+const FIRST_EPHEMERAL = 40_000
+
+export class DatagramKernel implements Kernel {
+  readonly events: Int32Array = new Int32Array(2 * EVENT_MAX)
+  readonly address: Int32Array = new Int32Array(3 * ADDRESS_WORDS)
+  readonly info: Int32Array = new Int32Array(INFO_WORDS)
+  readonly error: Int32Array = new Int32Array(ERROR_WORDS)
+  readonly peekOffset4 = false
+  readonly peekOffset6 = false
+  readonly sockets: Map<number, SimSocket> = new Map()
+  readonly sent: SimSent[] = []
+  /** Names of calls, in order. */
+  readonly calls: string[] = []
+  /** Errno that the next calls of a name give, in order; 0 lets one pass. */
+  readonly script: Map<string, number[]> = new Map()
+  /** Errno that every call of a name gives. */
+  readonly always: Map<string, number> = new Map()
+  /** Most datagrams that one sendDatagrams takes. */
+  sendMax = 1024
+  /** Called inside `connect`, before it takes effect: the moment for strays. */
+  onConnect: ((socket: SimSocket) => void) | undefined
+  /** Ports of other processes. */
+  readonly takenPorts: Set<number> = new Set()
+  timeMs = 1000
+  #frames: FrameTable | undefined
+  #nextFd = FIRST_FD
+  #nextPort = FIRST_EPHEMERAL
+
+  attach(frames: FrameTable): void {
+    this.#frames = frames
+  }
+
+  get table(): FrameTable {
+    return this.#frames!
+  }
+
+  /** The sockets that are open, in order of their descriptors. */
+  get open(): SimSocket[] {
+    return [...this.sockets.values()]
+  }
+
+  /** Lets the next calls of a name fail with these errors. */
+  failNext(call: string, ...errnos: number[]): void {
+    this.script.set(call, [...(this.script.get(call) ?? []), ...errnos])
+  }
+
+  /** A datagram arrives from the network: the connected socket gets it, else a bound one. @returns the socket */
+  arrive(remote: AddressRecord, local: AddressRecord, bytes: Uint8Array): SimSocket | undefined {
+    let best: SimSocket | undefined
+    let bestScore = 0
+    for (const s of this.sockets.values()) {
+      if (s.kind !== "udp" || s.local[4] !== local[4] || s.local[4] === 0) continue
+      const mapped = isMapped(Int32Array.from(local), 0)
+      if (mapped !== (s.family === 4) && !(mapped && s.dualStack)) continue
+      let score = s.family === 4 ? 2 : 1
+      if (!isUnspecified(Int32Array.from(s.local), 0)) {
+        if (!sameAddress(s.local, local)) continue
+        score += 4
+      }
+      if (s.remote !== undefined) {
+        if (!sameAddress(s.remote, remote) || s.remote[4] !== remote[4]) continue
+        score += 8
+      }
+      if (score > bestScore) {
+        best = s
+        bestScore = score
+      }
+    }
+    if (best !== undefined) this.put(best, remote, local, bytes)
+    return best
+  }
+
+  /** Puts a datagram into a socket's queue, whoever sent it. */
+  put(socket: SimSocket, remote: AddressRecord, local: AddressRecord, bytes: Uint8Array): void {
+    socket.queue.push({ remote, local, bytes })
+    socket.mask |= EVENT_IN
+  }
+
+  /** An error arrives for a socket. */
+  report(socket: SimSocket, error: SimError): void {
+    socket.errors.push(error)
+    socket.pendingError = error.errno
+    socket.mask |= EVENT_ERR
+  }
+
+  #enter(call: string): number {
+    this.calls.push(call)
+    const scripted = this.script.get(call)?.shift()
+    if (scripted !== undefined && scripted !== 0) return -scripted
+    const always = this.always.get(call)
+    return always === undefined ? 0 : -always
+  }
+
+  #record(at: number): AddressRecord {
+    return Array.from(this.address.subarray(at, at + ADDRESS_WORDS))
+  }
+
+  #put(at: number, record: AddressRecord): void {
+    for (let i = 0; i < ADDRESS_WORDS; i++) this.address[at + i] = record[i]!
+  }
+
+  #make(call: string, kind: "udp" | "ping", family: number): number {
+    const failure = this.#enter(call)
+    if (failure < 0) return failure
+    const fd = this.#nextFd++
+    this.sockets.set(fd, {
+      fd,
+      kind,
+      family,
+      listening: false,
+      dualStack: false,
+      reuse: false,
+      device: "",
+      hopLimit: 0,
+      local: NOWHERE,
+      remote: undefined,
+      queue: [],
+      errors: [],
+      pendingError: 0,
+      ref: -1,
+      edge: false,
+      mask: 0,
+    })
+    return fd
+  }
+
+  #bindTo(socket: SimSocket, local: AddressRecord): number {
+    const port = local[4]!
+    if (port !== 0) {
+      if (this.takenPorts.has(port)) return -EADDRINUSE
+      for (const other of this.sockets.values()) {
+        if (other === socket || other.kind !== socket.kind || other.local[4] !== port) continue
+        if (!(other.reuse && socket.reuse)) return -EADDRINUSE
+      }
+    }
+    socket.local = port === 0 ? [...local.slice(0, 4), this.#nextPort++, local[5]!] : local
+    return 0
+  }
+
+  wait(): number {
+    let count = 0
+    for (const s of this.sockets.values()) {
+      if (s.ref < 0) continue
+      let mask = 0
+      if (s.edge) {
+        mask = s.mask
+        s.mask = 0
+      } else if (s.queue.length > 0) {
+        mask = EVENT_IN
+      }
+      if (mask === 0 || count >= EVENT_MAX) continue
+      this.events[2 * count] = s.ref
+      this.events[2 * count + 1] = mask
+      count++
+    }
+    return count
+  }
+  now(): number {
+    return this.timeMs | 0
+  }
+  nowMicros(): number {
+    return Math.imul(this.timeMs, 1000)
+  }
+  #watch(fd: number, ref: number, edge: boolean, call: string): number {
+    const failure = this.#enter(call)
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    s.ref = ref
+    s.edge = edge
+    if (s.queue.length > 0) s.mask |= EVENT_IN
+    return 0
+  }
+  watch(fd: number, ref: number): number {
+    return this.#watch(fd, ref, true, "watch")
+  }
+  watchLevel(fd: number, ref: number): number {
+    return this.#watch(fd, ref, false, "watchLevel")
+  }
+  unwatch(fd: number): number {
+    this.#enter("unwatch")
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    s.ref = -1
+    return 0
+  }
+  close(fd: number): number {
+    this.#enter("close")
+    return this.sockets.delete(fd) ? 0 : -EINVAL
+  }
+  reset(fd: number): number {
+    return this.close(fd)
+  }
+  bind(fd: number, family: number): number {
+    const failure = this.#enter("bind")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined || s.family !== family) return -EINVAL
+    return this.#bindTo(s, this.#record(ADDRESS_LOCAL))
+  }
+  bindToDevice(fd: number, name: string): number {
+    const failure = this.#enter("bindToDevice")
+    if (failure < 0) return failure
+    this.sockets.get(fd)!.device = name
+    return 0
+  }
+  connect(fd: number, family: number): number {
+    const failure = this.#enter("connect")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined || s.family !== family) return -EINVAL
+    const remote = this.#record(ADDRESS_REMOTE)
+    if (s.local[4] === 0) this.#bindTo(s, s.local)
+    this.onConnect?.(s)
+    s.remote = remote
+    return 0
+  }
+  socketError(fd: number): number {
+    const s = this.sockets.get(fd)
+    const error = s?.pendingError ?? 0
+    if (s !== undefined) s.pendingError = 0
+    return error
+  }
+  setHopLimit(fd: number, family: number, hopLimit: number): number {
+    const failure = this.#enter("setHopLimit")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined || s.family !== family || hopLimit < 1 || hopLimit > 255) return -EINVAL
+    s.hopLimit = hopLimit
+    return 0
+  }
+
+  udpSocket(family: number): number {
+    return this.#make("udpSocket", "udp", family)
+  }
+  pingSocket(family: number): number {
+    return this.#make("pingSocket", "ping", family)
+  }
+  listenUdp(family: number, dualStack: boolean, device: string): number {
+    const fd = this.#make("listenUdp", "udp", family)
+    if (fd < 0) return fd
+    const s = this.sockets.get(fd)!
+    s.listening = true
+    s.dualStack = dualStack
+    s.device = device
+    s.reuse = true
+    const result = this.#bindTo(s, this.#record(ADDRESS_LOCAL))
+    if (result < 0) this.sockets.delete(fd)
+    return result < 0 ? result : fd
+  }
+  setReuseAddress(fd: number): number {
+    this.sockets.get(fd)!.reuse = true
+    return 0
+  }
+  receiveFrom(fd: number, row: number, peek: boolean): number {
+    const failure = this.#enter("receiveFrom")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    if (s.pendingError !== 0) return -this.socketError(fd)
+    const datagram = s.queue[0]
+    if (datagram === undefined) return -EAGAIN
+    if (!peek) s.queue.shift()
+    const { table } = this
+    const room = table.window[row]! - table.payload[row]!
+    if (datagram.bytes.length > room && !peek) return -EMSGSIZE
+    const bytes = datagram.bytes.subarray(0, room)
+    table.arena.set(bytes, table.offset[row]! + table.payload[row]!)
+    table.payloadLength[row] = bytes.length
+    this.#put(ADDRESS_REMOTE, datagram.remote)
+    this.#put(ADDRESS_LOCAL, datagram.local)
+    return datagram.bytes.length
+  }
+  receiveDatagrams(fd: number, row: number, count: number, bytes: number): number {
+    const failure = this.#enter("receiveDatagrams")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    const { table } = this
+    for (let i = 0; i < count; i++) {
+      if (s.pendingError !== 0) return i > 0 ? i : -this.socketError(fd)
+      const datagram = s.queue.shift()
+      if (datagram === undefined) return i > 0 ? i : -EAGAIN
+      if (table.payload[row + i]! + bytes > table.window[row + i]!) return -EINVAL
+      const part = datagram.bytes.subarray(0, bytes)
+      table.arena.set(part, table.offset[row + i]! + table.payload[row + i]!)
+      table.payloadLength[row + i] = part.length
+    }
+    return count
+  }
+  sendDatagrams(fd: number, start: number, count: number): number {
+    const failure = this.#enter("sendDatagrams")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    if (s.remote === undefined) return -ENOTCONN
+    if (s.pendingError !== 0) return -this.socketError(fd)
+    const { table } = this
+    const taken = Math.min(count, this.sendMax)
+    for (let i = 0; i < taken; i++) {
+      const row = table.gather[start + i]!
+      const from = table.offset[row]! + table.payload[row]!
+      const bytes = table.arena.slice(from, from + table.payloadLength[row]!)
+      // A ping socket puts its own identifier into what it sends.
+      if (s.kind === "ping") new DataView(bytes.buffer).setUint16(4, s.local[4]!)
+      this.sent.push({ fd, hopLimit: s.hopLimit, remote: s.remote, local: s.local, bytes })
+    }
+    return taken
+  }
+  readError(fd: number, row: number, bytes: number): number {
+    const failure = this.#enter("readError")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    const error = s.errors.shift()
+    if (error === undefined) return 0
+    s.pendingError = s.errors[0]?.errno ?? 0
+    const { table } = this
+    if (table.payload[row]! + bytes > table.window[row]!) return -EINVAL
+    const quote = error.quote.subarray(0, bytes)
+    table.arena.set(quote, table.offset[row]! + table.payload[row]!)
+    this.error.set([error.errno, error.origin, error.type, error.code, error.info, 0])
+    this.error[ERROR_PAYLOAD] = quote.length
+    this.#put(ADDRESS_OFFENDER, error.offender)
+    this.#put(ADDRESS_REMOTE, s.remote ?? NOWHERE)
+    return 1
+  }
+
+  // There is no TCP here.
+  tcpSocket(): number {
+    return -EINVAL
+  }
+  listenTcp(): number {
+    return -EINVAL
+  }
+  accept(): number {
+    return -EAGAIN
+  }
+  shutdownWrite(): number {
+    return -EINVAL
+  }
+  setMss(): number {
+    return -EINVAL
+  }
+  setKeepalive(): number {
+    return -EINVAL
+  }
+  tcpInfo(): number {
+    return -EINVAL
+  }
+  sendFrames(): number {
+    return -EINVAL
+  }
+  sendHeld(): number {
+    return -EINVAL
+  }
+  holdPayload(): number {
+    return -EINVAL
+  }
+  peekIntoFrames(): number {
+    return -EINVAL
+  }
+  setPeekOffset(): number {
+    return -EINVAL
+  }
+  discard(): number {
+    return -EINVAL
+  }
+}
+
+function sameAddress(a: AddressRecord, b: AddressRecord): boolean {
+  return a[0] === b[0] && a[1] === b[1] && a[2] === b[2] && a[3] === b[3]
+}
