@@ -189,8 +189,6 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
     }
   }
 
-  acknowledgeToHost(ctx, flow, ack, window, duplicates, closed)
-
   if (gathered > 0) {
     ctx.add(COUNTER.bytesFromGuest, inOrderBytes)
     w[base + SEQ_FROM_GUEST] = expected
@@ -203,6 +201,8 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
       w[base + STATE] = w[base + STATE]! | TRIPLE_ACK
     }
   }
+  // After the write: what the guest sent is on its way while the kernel cleans up behind what it has.
+  acknowledgeToHost(ctx, flow, ack, window, duplicates, closed)
   for (let i = 0; i < aheadCount; i++) {
     const row = ahead[i]!
     if (row < 0) continue
