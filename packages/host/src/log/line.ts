@@ -1,12 +1,13 @@
 /** Longest message in UTF-16 units: datagrams to the log daemon and reading eyes both have limits. */
 const MESSAGE_UNITS_MAX = 1000
 
+/** Control characters (Cc), and what Unicode counts as ends of lines beyond them. */
+const UNPRINTABLE = /[\p{Cc}\u2028\u2029]/u
+const UNPRINTABLE_RUNS = /[\p{Cc}\u2028\u2029]+/gu
+
 /** A message as one line: control characters, which may come from a guest, become spaces; what is too long is cut. */
 export function singleLine(text: string): string {
-  // eslint-disable-next-line no-control-regex
-  const line = /[\x00-\x1f\x7f-\x9f\u2028\u2029]/.test(text)
-    ? text.replace(/[\x00-\x1f\x7f-\x9f\u2028\u2029]+/g, " ").trimEnd()
-    : text
+  const line = UNPRINTABLE.test(text) ? text.replace(UNPRINTABLE_RUNS, " ").trimEnd() : text
   return line.length > MESSAGE_UNITS_MAX ? `${line.slice(0, MESSAGE_UNITS_MAX - 1)}…` : line
 }
 

@@ -3,7 +3,7 @@
  * program is, so that the newest messages always are in it.
  *
  * Everything is done with descriptors opened at start and buffers made at start: writing goes on in an empty root, and
- * when the process may not ask for memory any more. The system calls are write, lseek-free pread64 and pwrite64, and
+ * when the process may not ask for memory any more. The system calls are write, pread64, pwrite64 and
  * ftruncate.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs"
