@@ -2,6 +2,7 @@
  * Datagrams between frames and UDP or ping sockets: batches on connected sockets, single ones with their addresses on
  * listening sockets.
  */
+#include <netinet/udp.h>
 #include <netinet/in.h>
 
 #include "address.h"
@@ -10,19 +11,72 @@
 
 namespace passt {
 
-static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t count) {
-  if (!engine.gather || start < 0 || count < 0 || start > gatherMax - count) return -EINVAL;
+/** Datagrams that one call with UDP_SEGMENT may carry (UDP_MAX_SEGMENTS of older kernels), and the fewest that pay for it. */
+static constexpr int32_t segmentsMax = 64;
+static constexpr int32_t segmentsMin = 4;
+/** Longest datagram to send that way: it must fit the MTU of the way out, and any link of the internet carries this. */
+static constexpr size_t segmentBytesMax = 1232;
+/** Runs per call; later datagrams go one by one. */
+static constexpr int32_t runsMax = 64;
+
+/**
+ * Prepares messages for the gathered rows. With `segment`, a run of equally long datagrams becomes one
+ * message that the kernel, or the network device, cuts (udp(7), UDP_SEGMENT): the receiver sees the same datagrams.
+ * @returns the number of messages, or -EINVAL
+ */
+static int32_t prepareMessages(Engine& engine, int32_t start, int32_t count, bool segment, uint8_t* control) {
+  constexpr size_t controlBytes = CMSG_SPACE(sizeof(uint16_t));
   for (int32_t i = 0; i < count; i++) {
     int32_t length = 0;
     uint8_t* const payload = engine.rowPayload(engine.gather[start + i], &length);
     if (!payload) return -EINVAL;
     engine.iovecs[i] = {payload, static_cast<size_t>(length)};
-    engine.messages[i].msg_hdr = {};
-    engine.messages[i].msg_hdr.msg_iov = &engine.iovecs[i];
-    engine.messages[i].msg_hdr.msg_iovlen = 1;
   }
-  const int sent = sendmmsg(fd, engine.messages, static_cast<unsigned>(count), MSG_DONTWAIT | MSG_NOSIGNAL);
-  return sent < 0 ? -errno : sent;
+  int32_t messages = 0;
+  int32_t runs = 0;
+  for (int32_t i = 0; i < count;) {
+    const size_t bytes = engine.iovecs[i].iov_len;
+    int32_t run = 1;
+    if (segment && bytes > 0 && bytes <= segmentBytesMax && runs < runsMax) {
+      const int32_t most = count - i < segmentsMax ? count - i : segmentsMax;
+      while (run < most && engine.iovecs[i + run].iov_len == bytes) run++;
+      if (run < segmentsMin) run = 1;
+    }
+    msghdr& header = engine.messages[messages++].msg_hdr;
+    header = {};
+    header.msg_iov = &engine.iovecs[i];
+    header.msg_iovlen = static_cast<size_t>(run);
+    if (run > 1) {
+      header.msg_control = control + static_cast<size_t>(runs++) * controlBytes;
+      header.msg_controllen = controlBytes;
+      cmsghdr* const message = CMSG_FIRSTHDR(&header);
+      message->cmsg_level = SOL_UDP;
+      message->cmsg_type = UDP_SEGMENT;
+      message->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+      const uint16_t size = static_cast<uint16_t>(bytes);
+      memcpy(CMSG_DATA(message), &size, sizeof size);
+    }
+    i += run;
+  }
+  return messages;
+}
+
+static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t count) {
+  if (!engine.gather || start < 0 || count < 0 || start > gatherMax - count) return -EINVAL;
+  alignas(cmsghdr) uint8_t control[runsMax * CMSG_SPACE(sizeof(uint16_t))];
+  for (bool segment = count >= segmentsMin;; segment = false) {
+    const int32_t messages = prepareMessages(engine, start, count, segment, control);
+    if (messages < 0) return messages;
+    const int sent = sendmmsg(fd, engine.messages, static_cast<unsigned>(messages), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) {
+      // Devices without checksum offload refuse it, old kernels do not know it, small MTUs have no room.
+      if (segment && (errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == EOPNOTSUPP)) continue;
+      return -errno;
+    }
+    int32_t datagrams = 0;
+    for (int i = 0; i < sent; i++) datagrams += static_cast<int32_t>(engine.messages[i].msg_hdr.msg_iovlen);
+    return datagrams;
+  }
 }
 
 static int32_t receiveDatagrams(Engine& engine, int32_t fd, int32_t row, int32_t count, int32_t bytes) {
