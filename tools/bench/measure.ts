@@ -1,7 +1,7 @@
 /** One measurement: a fresh world, one implementation, one scenario. */
 
 import { spawn, type ChildProcess } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { chmodSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { commandOf, type Implementation, type Observation } from "./implementations.ts"
@@ -112,6 +112,8 @@ export const measure = async (
   options: MeasureOptions,
 ): Promise<Measurement> => {
   const profileFolder = mkdtempSync(join(tmpdir(), "passt-bench-profile-"))
+  // passt started by root writes its profile as nobody.
+  chmodSync(profileFolder, 0o777)
   const observation = implementation.isOurs ? options.observation : "none"
   const { bridge, txQueueLength, napi } = options
   const passt = commandOf(implementation, observation, profileFolder)
