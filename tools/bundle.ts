@@ -9,7 +9,16 @@
  *
  * Run after the packages are built: `node tools/bundle.ts`.
  */
-import { chmodSync, copyFileSync, existsSync, mkdirSync, realpathSync, renameSync, statSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
@@ -41,7 +50,9 @@ await build.write({ file: join(lib, "passt.mjs"), format: "esm", sourcemap: fals
 await build.close()
 
 place(join(root, "native/build/Release/passt.node"), join(lib, "passt.node"), 0o755)
-const launcher = ["native/build/launcher/passt", "native/build/Release/passt"].map((path) => join(root, path)).find((path) => existsSync(path) && statSync(path).isFile())
+const launcher = ["native/build/launcher/passt", "native/build/Release/passt"]
+  .map((path) => join(root, path))
+  .find((path) => existsSync(path) && statSync(path).isFile())
 if (launcher === undefined) throw new Error("the launcher is not built: run the build of @passt/native first")
 place(launcher, join(bin, "passt"), 0o755)
 

@@ -33,7 +33,8 @@ for (const pattern of HOT) {
       .split("\n")
       .forEach((line, i) => {
         if (/^\s*\/\*/.test(line)) inComment = true
-        const code = inComment || /^\s*(\/\/|import|export (type|interface|\*|\{))/.test(line) ? "" : line.replace(/\/\/.*$/, "")
+        const code =
+          inComment || /^\s*(\/\/|import|export (type|interface|\*|\{))/.test(line) ? "" : line.replace(/\/\/.*$/, "")
         if (/\*\//.test(line)) inComment = false
         if (/^\s*constructor\(/.test(code)) inConstructor = true
         if (/^(export )?function |^ {2}#?[a-z]\w*\(.*\{$/.test(code)) inFunction = true

@@ -19,7 +19,15 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   native: { node: true, from: ["@passt/core"] },
   "apps/passt": {
     node: true,
-    from: ["@passt/cli", "@passt/core", "@passt/dhcp", "@passt/host", "@passt/native", "@passt/ndp", "@passt/transport-unix"],
+    from: [
+      "@passt/cli",
+      "@passt/core",
+      "@passt/dhcp",
+      "@passt/host",
+      "@passt/native",
+      "@passt/ndp",
+      "@passt/transport-unix",
+    ],
   },
 }
 

@@ -1,9 +1,9 @@
 /**
  * Assembles the packages, in the order in which things may fail, and runs the loop.
  *
- *   log → identity → host → rules → socket, capture, PID file → leave root → listen → ready → loop
+ *   log → identity → host → rules → socket, PID file → listen → leave root → capture → ready → loop
  */
-import { closeSync, openSync, writeSync } from "node:fs"
+import { closeSync, existsSync, openSync, rmSync, writeSync } from "node:fs"
 import { formatRule, type Launch, parsePortOptions, type PasstOptions } from "@passt/cli"
 import { Engine, type EngineConfig, FrameTable, REF_EXTERNAL, REF_LINK, REF_SHIFT } from "@passt/core"
 import { DhcpResponder, Dhcpv6Responder } from "@passt/dhcp"
@@ -44,6 +44,21 @@ function systemMessage(what: string, error: unknown): StartError {
 
 /** @returns the exit status, when the program is done @throws what main tells the user */
 export function start(options: PasstOptions, launch: Launch): number {
+  const made: string[] = []
+  let run: () => number
+  try {
+    run = prepare(options, launch, made)
+  } catch (error) {
+    // A failed start leaves nothing behind.
+    for (const path of made) rmSync(path, { force: true })
+    throw error
+  }
+  return run()
+}
+
+/** Everything up to readiness. @param made gets the paths of files that this run has made
+ * @returns the loop */
+function prepare(options: PasstOptions, launch: Launch, made: string[]): () => number {
   const foreground = launch.readyFd === null
   const logger = startLog(options, foreground)
   for (const warning of options.warnings) logger.warning(warning)
@@ -78,20 +93,9 @@ export function start(options: PasstOptions, launch: Launch): number {
     turnedAway: (pid) => logger.info(`discarding connection from PID ${pid}`),
   })
   openLink(link, options, launch)
+  if (link.path !== "") made.push(link.path)
   link.watch(REF_LINK << REF_SHIFT)
-  const pidFile = openPidFile(options)
-  if (identity.identity) {
-    const { uid, gid } = identity.identity
-    const result = dropRoot(uid, gid)
-    if (result < 0) throw new StartError(`Couldn't change to user ${uid}: ${errnoText(-result)}`)
-  }
-  if (options.pcapFile !== null) {
-    const result = kernel.openCapture(options.pcapFile)
-    if (result < 0) logger.error(`Couldn't open capture file ${options.pcapFile}: ${errnoText(-result)}`)
-    else logger.info(`Saving packet capture to ${options.pcapFile}`)
-  }
-  setNoNewPrivs()
-
+  const pidFile = openPidFile(options, made)
   const secret = new Int32Array(6)
   entropy(secret)
   const neighbours = new NeighbourTable(config.guest, secret[4]!, secret[5]!)
@@ -103,7 +107,10 @@ export function start(options: PasstOptions, launch: Launch): number {
   ]) {
     if (address.some((word) => word !== 0)) neighbours.block(address, 0)
   }
-  const told = { dns: [...config.resolvers.advertised4, ...config.resolvers.advertised6], search: config.resolvers.search }
+  const told = {
+    dns: [...config.resolvers.advertised4, ...config.resolvers.advertised6],
+    search: config.resolvers.search,
+  }
   const advertise = { advertiseDns: options.announceDns, advertiseSearch: options.announceSearch }
   const fqdn = options.fqdn === null ? {} : { fqdn: options.fqdn }
   const log = engineLog(logger)
@@ -182,7 +189,18 @@ export function start(options: PasstOptions, launch: Launch): number {
   } catch (error) {
     throw new StartError((error as Error).message)
   }
-  // Low ports are bound by now: nothing that follows needs a privilege.
+  // Low ports are bound by now, files are open: nothing that follows needs a privilege.
+  if (identity.identity) {
+    const { uid, gid } = identity.identity
+    const result = dropRoot(uid, gid)
+    if (result < 0) throw new StartError(`Couldn't change to user ${uid}: ${errnoText(-result)}`)
+  }
+  if (options.pcapFile !== null) {
+    const result = kernel.openCapture(options.pcapFile)
+    if (result < 0) logger.error(`Couldn't open capture file ${options.pcapFile}: ${errnoText(-result)}`)
+    else logger.info(`Saving packet capture to ${options.pcapFile}`)
+  }
+  setNoNewPrivs()
   dropCapabilities()
 
   const monitor = new NeighbourMonitor({
@@ -207,9 +225,11 @@ export function start(options: PasstOptions, launch: Launch): number {
   writePidFile(pidFile, options)
   if (!foreground) becomeDaemon(logger, launch.readyFd!)
 
-  while (!stop && !(options.oneOff && clientGone)) engine.turn(-1)
-  kernel.closeCapture()
-  return 0
+  return () => {
+    while (!stop && !(options.oneOff && clientGone)) engine.turn(-1)
+    kernel.closeCapture()
+    return 0
+  }
 }
 
 function startLog(options: PasstOptions, foreground: boolean): Logger {
@@ -234,8 +254,10 @@ function openLink(link: UnixLink, options: PasstOptions, launch: Launch): void {
 }
 
 /** @returns the descriptor, -1 without a PID file */
-function openPidFile(options: PasstOptions): number {
+function openPidFile(options: PasstOptions, made: string[]): number {
   if (options.pidFile === null) return -1
+  // One that a caller has made (QEMU does) stays the caller's.
+  if (!existsSync(options.pidFile)) made.push(options.pidFile)
   try {
     return openSync(options.pidFile, "w", 0o600)
   } catch (error) {

@@ -57,15 +57,7 @@ export function writeNetwork(
   const ip = o + ethernet.HEADER_LENGTH
   if (w[base + GUEST_FAMILY] === 4) {
     writeEthernet(ctx, o, ethernet.TYPE_IPV4, w[base + NEIGHBOUR]!)
-    ipv4.write(
-      ctx.view,
-      ip,
-      ipv4.HEADER_LENGTH + length,
-      protocol,
-      HOP_LIMIT,
-      w[base + FAR + 3]!,
-      w[base + GUEST + 3]!,
-    )
+    ipv4.write(ctx.view, ip, ipv4.HEADER_LENGTH + length, protocol, HOP_LIMIT, w[base + FAR + 3]!, w[base + GUEST + 3]!)
     return ip + ipv4.HEADER_LENGTH
   }
   writeEthernet(ctx, o, ethernet.TYPE_IPV6, w[base + NEIGHBOUR]!)

@@ -6,7 +6,16 @@
  * ```
  * A turn never blocks but in `wait`, and its work is bounded: EVENT_MAX events, one batch, each queued flow once.
  */
-import { Context, type EngineConfig, REF_EXTERNAL, REF_FLOW, REF_INDEX_MASK, REF_LINK, REF_LISTENER, REF_SHIFT } from "./context.ts"
+import {
+  Context,
+  type EngineConfig,
+  REF_EXTERNAL,
+  REF_FLOW,
+  REF_INDEX_MASK,
+  REF_LINK,
+  REF_LISTENER,
+  REF_SHIFT,
+} from "./context.ts"
 import {
   BATCH_HEAD,
   BATCH_TAIL,
@@ -247,7 +256,10 @@ export class Engine {
       ctx.count(COUNTER.dropEthernet)
       return
     }
-    if (view.getInt32(o + ethernet.SOURCE) !== this.#macHigh || view.getUint16(o + ethernet.SOURCE + 4) !== this.#macLow) {
+    if (
+      view.getInt32(o + ethernet.SOURCE) !== this.#macHigh ||
+      view.getUint16(o + ethernet.SOURCE + 4) !== this.#macLow
+    ) {
       this.#learnMac(o)
     }
     const end = o + length

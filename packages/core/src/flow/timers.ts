@@ -80,18 +80,26 @@ export class TimerWheel {
     return -1
   }
 
-  /** @returns milliseconds from `nowMs` until a timer may be due (never later than it is), -1 if none is armed */
+  /** @returns milliseconds from `nowMs` until something has to be done, a timer that is due or a slot to be spread: never later
+   * than the next timer, and mostly not before it comes within 64 ticks; -1 if none is armed */
   delay(nowMs: number): number {
     if (this.#armed === 0) return -1
-    let ticks = SLOTS
-    for (let i = 1; i <= SLOTS; i++) {
-      const tick = (this.#now + i) | 0
-      if (this.#heads[tick & MASK]! >= 0 || (tick & MASK) === 0) {
-        ticks = i
+    const now = this.#now
+    let ticks = 0x7fffffff
+    for (let level = 0; level < LEVELS; level++) {
+      const shift = BITS * level
+      const turn = now >>> shift
+      for (let i = 1; i <= SLOTS; i++) {
+        if (this.#heads[level * SLOTS + ((turn + i) & MASK)]! < 0) continue
+        const at = (((turn + i) << shift) - now) | 0
+        if (at < ticks) ticks = at
         break
       }
+      // What the levels above hold is due after this one has turned.
+      const wrap = ((((now >>> (shift + BITS)) + 1) << (shift + BITS)) - now) | 0
+      if (ticks <= wrap) break
     }
-    const due = (this.#now + ticks - nowMs) | 0
+    const due = (now + ticks - nowMs) | 0
     return due > 0 ? due : 0
   }
 

@@ -26,11 +26,16 @@ export class Listeners {
     this.port = new Int32Array(ports)
   }
 
-  /** Opens all sockets.
+  /** Opens all sockets, or none.
    * @throws Error with one line for the user if a rule can't be served */
   open(): void {
     const { rules } = this.#ctx.config
-    for (let r = 0; r < rules.length; r++) this.#openRule(rules[r]!, r)
+    try {
+      for (let r = 0; r < rules.length; r++) this.#openRule(rules[r]!, r)
+    } catch (error) {
+      this.close()
+      throw error
+    }
   }
 
   #openRule(rule: ForwardRule, index: number): void {
@@ -53,7 +58,9 @@ export class Listeners {
       }
     }
     if (opened === 0) {
-      throw new Error(`Couldn't listen on requested ports: ${describe(rule, rule.first)}: ${reason(lastError, rule.first)}`)
+      throw new Error(
+        `Couldn't listen on requested ports: ${describe(rule, rule.first)}: ${reason(lastError, rule.first)}`,
+      )
     }
     if (failed > 0) {
       this.#ctx.log(
@@ -112,7 +119,9 @@ function describe(rule: ForwardRule, port: number): string {
 function reason(error: number, port: number): string {
   switch (-error) {
     case EACCES:
-      return port < 1024 ? "Permission denied (ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE)" : "Permission denied"
+      return port < 1024
+        ? "Permission denied (ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE)"
+        : "Permission denied"
     case EADDRINUSE:
       return "Address already in use"
     case EADDRNOTAVAIL:

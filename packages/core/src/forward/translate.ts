@@ -85,8 +85,12 @@ export class Translator {
         to[ti + 2] = 0
         to[ti + 3] = 1
       }
-    } else if (applies(v4 ? c.mapGuestAddress4 : c.mapGuestAddress6, from, fi)) {
-      copy(to, ti, v4 ? this.#guest.address4 : this.#guest.address6, 0)
+      return
+    }
+    const assigned = v4 ? this.#guest.address4 : this.#guest.address6
+    // Linux takes 0.0.0.0 and :: for the loopback address: an address that is not known yet must not lead there.
+    if (applies(v4 ? c.mapGuestAddress4 : c.mapGuestAddress6, from, fi) && !isUnspecified(assigned, 0)) {
+      copy(to, ti, assigned, 0)
     } else {
       copy(to, ti, from, fi)
     }

@@ -63,7 +63,8 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   // After the guest's FIN nothing more will come: acknowledge it with everything, once it has been passed on.
   if ((state & GUEST_FIN) !== 0) {
     w[base + ACK_TO_GUEST] = (state & HOST_SHUT) !== 0 ? w[base + SEQ_FROM_GUEST]! : written
-    if (((w[base + EDGE_TO_GUEST]! - w[base + ACK_TO_GUEST]!) | 0) < 0) w[base + EDGE_TO_GUEST] = w[base + ACK_TO_GUEST]!
+    if (((w[base + EDGE_TO_GUEST]! - w[base + ACK_TO_GUEST]!) | 0) < 0)
+      w[base + EDGE_TO_GUEST] = w[base + ACK_TO_GUEST]!
     return
   }
   const left = (w[base + EDGE_TO_GUEST]! - written) | 0

@@ -101,8 +101,7 @@ function takeOptions(ctx: Context, base: number, l4: number): void {
     w[base + SCALES] = 0
   } else {
     const scale = ctx.view.getUint8(scaleAt)
-    w[base + SCALES] =
-      (scale > WINDOW_SCALE_MAX ? WINDOW_SCALE_MAX : scale) | (WINDOW_SCALE << SCALE_TO_GUEST_SHIFT)
+    w[base + SCALES] = (scale > WINDOW_SCALE_MAX ? WINDOW_SCALE_MAX : scale) | (WINDOW_SCALE << SCALE_TO_GUEST_SHIFT)
   }
 }
 
@@ -296,7 +295,7 @@ export function establish(ctx: Context, flow: number, row: number): boolean {
   }
   w[base + ACKED_BY_GUEST] = w[base + SENT_MAX]!
   w[base + RECOVER] = w[base + SENT_MAX]!
-  w[base + STATE] = (w[base + STATE]! & (LOCAL)) | ESTABLISHED
+  w[base + STATE] = (w[base + STATE]! & LOCAL) | ESTABLISHED
   w[base + RETRIES] = 0
   return true
 }

@@ -303,14 +303,7 @@ function acknowledgeToHost(
 /** Writes gathered payload to the socket; what it does not take is held.
  * @param start sequence number of the first gathered byte
  * @returns 0, or -errno when the socket failed */
-function write(
-  ctx: Context,
-  flow: number,
-  hold: HoldPool,
-  count: number,
-  bytes: number,
-  start: number,
-): number {
+function write(ctx: Context, flow: number, hold: HoldPool, count: number, bytes: number, start: number): number {
   const w = ctx.words
   const base = flow << FLOW_SHIFT
   const frames = ctx.frames
