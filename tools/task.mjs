@@ -66,7 +66,10 @@ function install() {
 function build() {
   need(BUILD_NEEDS)
   install()
-  run("turbo", ["run", "build", "--output-logs=errors-only"], { env: { ...env, TURBO_TELEMETRY_DISABLED: "1" } })
+  // Through npx, because turbo looks for a pnpm of its own accord.
+  run("npx", ["--yes", pnpmVersion, "exec", "turbo", "run", "build", "--output-logs=errors-only"], {
+    env: { ...env, TURBO_TELEMETRY_DISABLED: "1" },
+  })
   run("node", ["tools/bundle.ts"])
 }
 
