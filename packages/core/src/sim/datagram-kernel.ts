@@ -51,7 +51,7 @@ export interface SimSent {
 
 export interface SimSocket {
   readonly fd: number
-  readonly kind: "udp" | "ping"
+  readonly kind: "udp" | "ping" | "tcp"
   readonly family: number
   listening: boolean
   dualStack: boolean
@@ -173,7 +173,7 @@ export class DatagramKernel implements Kernel {
     for (let i = 0; i < ADDRESS_WORDS; i++) this.address[at + i] = record[i]!
   }
 
-  #make(call: string, kind: "udp" | "ping", family: number): number {
+  #make(call: string, kind: SimSocket["kind"], family: number): number {
     const failure = this.#enter(call)
     if (failure < 0) return failure
     const fd = this.#nextFd++
@@ -310,17 +310,20 @@ export class DatagramKernel implements Kernel {
   pingSocket(family: number): number {
     return this.#make("pingSocket", "ping", family)
   }
-  listenUdp(family: number, dualStack: boolean, device: string): number {
-    const fd = this.#make("listenUdp", "udp", family)
+  #listen(call: string, kind: SimSocket["kind"], family: number, dualStack: boolean, device: string): number {
+    const fd = this.#make(call, kind, family)
     if (fd < 0) return fd
     const s = this.sockets.get(fd)!
     s.listening = true
     s.dualStack = dualStack
     s.device = device
-    s.reuse = true
     const result = this.#bindTo(s, this.#record(ADDRESS_LOCAL))
+    s.reuse = true
     if (result < 0) this.sockets.delete(fd)
     return result < 0 ? result : fd
+  }
+  listenUdp(family: number, dualStack: boolean, device: string): number {
+    return this.#listen("listenUdp", "udp", family, dualStack, device)
   }
   setReuseAddress(fd: number): number {
     this.sockets.get(fd)!.reuse = true
@@ -400,12 +403,12 @@ export class DatagramKernel implements Kernel {
     return 1
   }
 
-  // There is no TCP here.
+  // There is no TCP here, but for listening sockets that nobody connects to.
   tcpSocket(): number {
     return -EINVAL
   }
-  listenTcp(): number {
-    return -EINVAL
+  listenTcp(family: number, dualStack: boolean, device: string): number {
+    return this.#listen("listenTcp", "tcp", family, dualStack, device)
   }
   accept(): number {
     return -EAGAIN
