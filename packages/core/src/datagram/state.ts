@@ -16,6 +16,8 @@ export const ERROR_SECOND: number = PROTOCOL_WORDS + 2
 export const ERRORS_TOLD: number = PROTOCOL_WORDS + 3
 /** Listening socket that the flow came from, -1: the guest opened it. */
 export const LISTENER: number = PROTOCOL_WORDS + 4
+/** Turns that the flow has waited for its listening socket to be emptied. */
+export const WAITED: number = PROTOCOL_WORDS + 5
 
 /** Bits of STATE. The socket may have datagrams: events are told once, so this stays until a read found it empty. */
 export const READABLE = 1

@@ -31,25 +31,32 @@ function give(ctx: Context, flow: number, row: number): void {
   noteToGuest(ctx, flow << FLOW_SHIFT, 1)
 }
 
-/** Forwards what waits on a listening socket.
- * @returns false when the link had no room: the rest waits in the socket */
-export function serveListener(ctx: Context, listeners: Listeners, listener: number, silence: number): boolean {
+/** What serveListener left. */
+export const EMPTY = 0
+export const MORE = 1
+export const NO_ROOM = 2
+
+/** Forwards what waits on a listening socket, up to a share.
+ * @returns EMPTY, MORE, or NO_ROOM on the link: the rest waits in the socket */
+export function serveListener(ctx: Context, listeners: Listeners, listener: number, silence: number): number {
   const { kernel, link, frames } = ctx
   const fd = listeners.fd[listener]
-  for (let i = 0; i < DATAGRAM_BATCH_MAX; i++) {
-    if (link.reserveRows(1, SLOT_BYTES) === 0) return false
+  for (let i = 0; ; i++) {
+    if (link.reserveRows(1, SLOT_BYTES) === 0) return NO_ROOM
     const row = link.reservedRow
     // Where the datagram has to lie depends on its family, and on a socket for both that is known only from its address: look
     // first. Only a peer's first datagrams come this way.
     frames.payload[row] = HEADERS_MAX
-    if (kernel.receiveFrom(fd, row, true) < 0) return true
+    const waiting = kernel.receiveFrom(fd, row, true)
+    if (waiting === -EAGAIN) return EMPTY
+    if (i === DATAGRAM_BATCH_MAX) return MORE
+    if (waiting < 0) continue
     const flow = flowFromHost(ctx, listeners, listener, silence)
     if (flow >= 0) frames.payload[row] = datagramHeaderLength(ctx.words, flow << FLOW_SHIFT)
     // Fails for one that is longer than any frame; it is gone then.
     if (kernel.receiveFrom(fd, row, false) < 0) ctx.count(COUNTER.dropDatagram)
     else if (flow >= 0) give(ctx, flow, row)
   }
-  return true
 }
 
 /** Takes what a new flow's socket received before it was connected, one by one: each belongs to the flow only if it comes from

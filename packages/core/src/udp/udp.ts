@@ -13,6 +13,9 @@
  *                                 the peer sends from now on lands there. The flow outlives the rule.
  * ```
  *
+ * What lies in a listening socket came before what lies in the sockets of flows that it led to: these wait until it has been
+ * empty once, so that datagrams keep their order (for a while: others may keep it from ever being empty).
+ *
  * Between bind and connect a socket takes anyone's datagrams. A new flow is therefore UNSORTED: its queue is read one by
  * one, with a look at each source, until it has been empty once.
  *
@@ -32,15 +35,19 @@ import { type Context, REF_LISTENER, REF_SHIFT } from "../context.ts"
 import { serveErrors } from "../datagram/errors.ts"
 import { expireOrWait, silenceMs } from "../datagram/expiry.ts"
 import { sendBatch } from "../datagram/send.ts"
-import { FAILED, isStream, READABLE, remember, UNSORTED } from "../datagram/state.ts"
+import { FAILED, isStream, LISTENER, READABLE, remember, UNSORTED, WAITED } from "../datagram/state.ts"
 import { FLOW_SHIFT, STATE } from "../flow/table.ts"
 import type { Listeners } from "../forward/listen.ts"
 import type { Protocol } from "../protocol.ts"
 import { PROTOCOL_UDP } from "../wire/ipv4.ts"
 import { HEADER_LENGTH } from "../wire/udp.ts"
-import { serveListener, sortQueue } from "./from-host.ts"
+import { EMPTY, NO_ROOM, serveListener, sortQueue } from "./from-host.ts"
 import { openFromGuest } from "./open.ts"
 import { serveDatagrams } from "./to-guest.ts"
+
+/** Turns that a new flow waits for the listening socket it came from: 512 datagrams, more than a receive buffer of the
+ * usual size can have held when the flow began. */
+const WAIT_TURNS_MAX = 16
 
 /** Listening sockets that are watched again per call. */
 const RESUME_MAX = 64
@@ -55,6 +62,8 @@ export class Udp implements Protocol {
    * time. */
   readonly #paused: Int32Array
   #pausedCount = 0
+  /** Per listening socket: 1 while its queue has not been seen empty. */
+  readonly #behind: Uint8Array
 
   constructor(ctx: Context, listeners: Listeners) {
     this.#ctx = ctx
@@ -62,6 +71,7 @@ export class Udp implements Protocol {
     this.#querySilence = silenceMs(ctx.config.udpTimeout)
     this.#streamSilence = silenceMs(ctx.config.udpStreamTimeout)
     this.#paused = new Int32Array(listeners.fd.length)
+    this.#behind = new Uint8Array(listeners.fd.length)
   }
 
   open(row: number): number {
@@ -80,12 +90,27 @@ export class Udp implements Protocol {
     const ctx = this.#ctx
     const w = ctx.words
     const at = (flow << FLOW_SHIFT) + STATE
+    if ((w[at] & UNSORTED) !== 0 && this.#waits(flow)) {
+      ctx.work.add(flow)
+      return
+    }
     const room =
       ((w[at] & UNSORTED) === 0 || sortQueue(ctx, this.#listeners, flow, this.#querySilence)) &&
       ((w[at] & FAILED) === 0 || serveErrors(ctx, flow, PROTOCOL_UDP, HEADER_LENGTH))
     if (room && (w[at] & (READABLE | UNSORTED)) === READABLE) serveDatagrams(ctx, flow)
     if ((w[at] & (READABLE | FAILED | UNSORTED)) !== 0) ctx.work.add(flow)
     if (this.#pausedCount > 0) this.sweep()
+  }
+
+  /** Whether a new flow has to wait: datagrams of its peer may still lie in the listening socket, and came before those in
+   * its own. */
+  #waits(flow: number): boolean {
+    const w = this.#ctx.words
+    const base = flow << FLOW_SHIFT
+    const listener = w[base + LISTENER]
+    if (listener < 0 || this.#behind[listener] === 0 || w[base + WAITED] >= WAIT_TURNS_MAX) return false
+    w[base + WAITED]++
+    return true
   }
 
   timer(flow: number): void {
@@ -97,7 +122,11 @@ export class Udp implements Protocol {
     const ctx = this.#ctx
     const fd = this.#listeners.fd[listener]
     if (fd < 0) return
-    if (ctx.link.connected && serveListener(ctx, this.#listeners, listener, this.#querySilence)) return
+    if (ctx.link.connected) {
+      const left = serveListener(ctx, this.#listeners, listener, this.#querySilence)
+      this.#behind[listener] = left === EMPTY ? 0 : 1
+      if (left !== NO_ROOM) return
+    }
     ctx.kernel.unwatch(fd)
     this.#paused[this.#pausedCount++] = listener
   }

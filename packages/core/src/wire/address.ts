@@ -100,7 +100,7 @@ export function parse6(text: string): Int32Array<ArrayBuffer> | undefined {
   }
   groups.push(...tail)
   if (gap < 0 ? groups.length !== 8 : groups.length > 7) return undefined
-  if (gap >= 0) groups.splice(gap, 0, ...new Array<number>(8 - groups.length).fill(0))
+  if (gap >= 0) groups.splice(gap, 0, ...Array.from({ length: 8 - groups.length }, () => 0))
   const words = new Int32Array(4)
   for (let i = 0; i < 4; i++) words[i] = (groups[2 * i]! << 16) | groups[2 * i + 1]!
   return words
