@@ -59,9 +59,10 @@ enum FrameFlag : int32_t { frameNeedsChecksum = 1, frameSegmentTcp4 = 2, frameSe
 constexpr uint32_t sourceNone = 0;
 constexpr uint32_t sourceMax = 8;
 
-/** Bytes that a peek without SO_PEEK_OFF can pass over per iovec; the block is never read. */
-constexpr int32_t skipBlockBytes = 1 << 20;
-constexpr int32_t skipBlockMax = 16;
+/** What a peek without SO_PEEK_OFF passes over is written to one block again and again, which is never read: small
+ * enough to stay in the cache, and often enough for the largest window, 16 MiB. */
+constexpr int32_t skipBlockBytes = 64 << 10;
+constexpr int32_t skipBlockMax = 256;
 
 /** Something that lives as long as its engine's memory: a link. */
 struct Owned {

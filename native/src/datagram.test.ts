@@ -1,0 +1,253 @@
+import {
+  ADDRESS_LOCAL,
+  ADDRESS_OFFENDER,
+  ADDRESS_REMOTE,
+  EAGAIN,
+  ECONNREFUSED,
+  EINVAL,
+  EMSGSIZE,
+  ERROR_CODE,
+  ERROR_ERRNO,
+  ERROR_ORIGIN,
+  ERROR_PAYLOAD,
+  ERROR_TYPE,
+  FRAME_MAX,
+} from "@passt/core"
+import { afterEach, beforeEach, describe, expect, test } from "vitest"
+
+import {
+  addressAt,
+  type Bench,
+  bench,
+  fillPayload,
+  layRows,
+  onFreePort,
+  pattern,
+  payloadAt,
+  setAddress,
+  words,
+} from "./test-support/loopback.ts"
+
+let b: Bench
+let open: number[]
+beforeEach(() => {
+  b = bench()
+  open = []
+})
+afterEach(() => {
+  for (const fd of open) b.kernel.close(fd)
+  b.kernel.destroy()
+})
+
+function listenUdp(family: number, address: string, dualStack = false): { fd: number; port: number } {
+  const made = onFreePort((port) => {
+    setAddress(b.kernel, ADDRESS_LOCAL, address, port)
+    return b.kernel.listenUdp(family, dualStack, "", false)
+  })
+  open.push(made.fd)
+  return made
+}
+
+function connectUdp(family: number, address: string, port: number): number {
+  const fd = b.kernel.udpSocket(family, false)
+  open.push(fd)
+  setAddress(b.kernel, ADDRESS_REMOTE, address, port)
+  expect(b.kernel.connect(fd, family)).toBe(0)
+  return fd
+}
+
+/** Sends one datagram. */
+function send(fd: number, bytes: Uint8Array): void {
+  const row = layRows(b.frames, 1, bytes.length)
+  fillPayload(b.frames, row, bytes)
+  expect(b.kernel.sendDatagrams(fd, 0, 1)).toBe(1)
+}
+
+describe("on a listening socket", () => {
+  test.each([
+    [4, "0.0.0.0", "127.0.0.9", 4],
+    [6, "::", "::1", 6],
+    [6, "::", "127.0.0.9", 4],
+  ])("family %i bound to %s: a datagram for %s tells where it came from and went to", (family, bound, to, via) => {
+    const { fd, port } = listenUdp(family, bound, true)
+    const client = connectUdp(via, to, port)
+    send(client, pattern(100))
+    const row = layRows(b.frames, 1, 200)
+    expect(b.kernel.receiveFrom(fd, row, true)).toBe(100)
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(100)
+    expect(addressAt(b.kernel, ADDRESS_LOCAL)).toEqual([...words(to), port, 0])
+    expect(addressAt(b.kernel, ADDRESS_REMOTE).slice(0, 4)).toEqual(words(via === 4 ? "127.0.0.1" : "::1"))
+    expect(addressAt(b.kernel, ADDRESS_REMOTE)[4]).toBeGreaterThan(0)
+    expect(b.frames.payloadLength[row]).toBe(100)
+    expect(payloadAt(b.frames, row)).toEqual(pattern(100))
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(-EAGAIN)
+  })
+
+  test("an empty datagram is one", () => {
+    const { fd, port } = listenUdp(4, "127.0.0.1")
+    send(connectUdp(4, "127.0.0.1", port), Buffer.alloc(0))
+    const row = layRows(b.frames, 1, 200)
+    b.frames.payloadLength[row] = 77
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(0)
+    expect(b.frames.payloadLength[row]).toBe(0)
+  })
+
+  test("one that is longer than the row is told when looking, and refused when taking", () => {
+    const { fd, port } = listenUdp(4, "127.0.0.1")
+    const client = connectUdp(4, "127.0.0.1", port)
+    send(client, pattern(500))
+    send(client, pattern(10))
+    const row = layRows(b.frames, 1, 100)
+    expect(b.kernel.receiveFrom(fd, row, true)).toBe(500)
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(-EMSGSIZE)
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(10)
+  })
+
+  test("the socket of a flow can be bound beside it; another listener can't", () => {
+    const { fd, port } = listenUdp(4, "127.0.0.1")
+    const client = connectUdp(4, "127.0.0.1", port)
+    send(client, pattern(10))
+    const row = layRows(b.frames, 1, 100)
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(10)
+
+    setAddress(b.kernel, ADDRESS_LOCAL, "127.0.0.1", port)
+    expect(b.kernel.listenUdp(4, false, "", false)).toBe(-98)
+    const flow = b.kernel.udpSocket(4, false)
+    open.push(flow)
+    expect(b.kernel.setReuseAddress(flow)).toBe(0)
+    expect(b.kernel.bind(flow, 4)).toBe(0)
+    // ADDRESS_REMOTE still holds the sender.
+    expect(b.kernel.connect(flow, 4)).toBe(0)
+    send(client, pattern(20))
+    layRows(b.frames, 1, 100)
+    expect(b.kernel.receiveDatagrams(flow, row, 1, 100)).toBe(1)
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(-EAGAIN)
+  })
+
+  test("rows that do not exist, or are out of the arena, are refused", () => {
+    const { fd } = listenUdp(4, "127.0.0.1")
+    expect(b.kernel.receiveFrom(fd, FRAME_MAX, false)).toBe(-EINVAL)
+    expect(b.kernel.receiveFrom(fd, -1, false)).toBe(-EINVAL)
+    const row = layRows(b.frames, 1, 100)
+    b.frames.payload[row] = 60_000
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(-EINVAL)
+  })
+})
+
+describe("on connected sockets", () => {
+  test("a batch goes out and comes in, each datagram in its own row", () => {
+    const { fd, port } = listenUdp(4, "127.0.0.1")
+    const client = connectUdp(4, "127.0.0.1", port)
+    const sizes = [1, 1400, 0, 60, 8000]
+    const first = layRows(b.frames, sizes.length, 8000)
+    sizes.forEach((size, i) => {
+      b.frames.payloadLength[first + i] = size
+      fillPayload(b.frames, first + i, pattern(size, i + 1))
+    })
+    expect(b.kernel.sendDatagrams(client, 0, sizes.length)).toBe(sizes.length)
+    layRows(b.frames, 10, 9000)
+    expect(b.kernel.receiveDatagrams(fd, first, 10, 9000)).toBe(sizes.length)
+    expect(Array.from(b.frames.payloadLength.subarray(first, first + 5))).toEqual(sizes)
+    sizes.forEach((size, i) => expect(payloadAt(b.frames, first + i)).toEqual(pattern(size, i + 1)))
+    expect(b.kernel.receiveDatagrams(fd, first, 10, 9000)).toBe(-EAGAIN)
+  })
+
+  test("a datagram that is too long for any network is an error of its own", () => {
+    const { port } = listenUdp(4, "127.0.0.1")
+    const client = connectUdp(4, "127.0.0.1", port)
+    layRows(b.frames, 2, 65_508)
+    b.frames.payloadLength[b.frames.gather[0]!] = 10
+    expect(b.kernel.sendDatagrams(client, 0, 2)).toBe(1)
+    expect(b.kernel.sendDatagrams(client, 1, 1)).toBe(-EMSGSIZE)
+  })
+
+  test("more room than a row has is refused", () => {
+    const { fd } = listenUdp(4, "127.0.0.1")
+    const first = layRows(b.frames, 2, 100)
+    expect(b.kernel.receiveDatagrams(fd, first, 2, 101)).toBe(-EINVAL)
+    expect(b.kernel.receiveDatagrams(fd, FRAME_MAX - 1, 2, 10)).toBe(-EINVAL)
+    expect(b.kernel.sendDatagrams(fd, 0, 1025)).toBe(-EINVAL)
+  })
+
+  test("the hop limit can be set", () => {
+    const { port } = listenUdp(4, "127.0.0.1")
+    expect(b.kernel.setHopLimit(connectUdp(4, "127.0.0.1", port), 4, 3)).toBe(0)
+    expect(b.kernel.setHopLimit(connectUdp(6, "::1", port), 6, 3)).toBe(0)
+    expect(b.kernel.setHopLimit(connectUdp(6, "::1", port), 6, 300)).toBe(-EINVAL)
+  })
+})
+
+describe("error queue", () => {
+  test.each([
+    [4, "127.0.0.1", 2, 3, 3],
+    [6, "::1", 3, 1, 4],
+  ])("family %i: port unreachable tells type, code, offender and the datagram", (family, address, origin, type, code) => {
+    const { fd, port } = listenUdp(family, address)
+    b.kernel.close(fd)
+    open.splice(open.indexOf(fd), 1)
+    const client = connectUdp(family, address, port)
+    send(client, pattern(40))
+    const row = layRows(b.frames, 1, 100)
+    expect(b.kernel.readError(client, row, 100)).toBe(1)
+    expect(b.kernel.error[ERROR_ERRNO]).toBe(ECONNREFUSED)
+    expect(b.kernel.error[ERROR_ORIGIN]).toBe(origin)
+    expect(b.kernel.error[ERROR_TYPE]).toBe(type)
+    expect(b.kernel.error[ERROR_CODE]).toBe(code)
+    expect(b.kernel.error[ERROR_PAYLOAD]).toBe(40)
+    expect(payloadAt(b.frames, row, 40)).toEqual(pattern(40))
+    expect(addressAt(b.kernel, ADDRESS_OFFENDER).slice(0, 4)).toEqual(words(address))
+    expect(addressAt(b.kernel, ADDRESS_REMOTE)).toEqual([...words(address), port, 0])
+    expect(b.kernel.readError(client, row, 100)).toBe(0)
+  })
+
+  test("room for less than the datagram gets its beginning", () => {
+    const { fd, port } = listenUdp(4, "127.0.0.1")
+    b.kernel.close(fd)
+    open.splice(open.indexOf(fd), 1)
+    const client = connectUdp(4, "127.0.0.1", port)
+    send(client, pattern(40))
+    const row = layRows(b.frames, 1, 100)
+    b.frames.arena.fill(0, b.frames.offset[row]!, b.frames.offset[row]! + 154)
+    expect(b.kernel.readError(client, row, 8)).toBe(1)
+    expect(b.kernel.error[ERROR_PAYLOAD]).toBe(8)
+    expect(payloadAt(b.frames, row, 10)).toEqual(Buffer.concat([pattern(40).subarray(0, 8), Buffer.alloc(2)]))
+    expect(b.kernel.readError(client, row, 101)).toBe(-EINVAL)
+    expect(b.kernel.readError(client, -1, 8)).toBe(-EINVAL)
+  })
+
+  test("a mapped destination of an IPv6 socket reports the errors of IPv4", () => {
+    const { fd, port } = listenUdp(4, "127.0.0.1")
+    b.kernel.close(fd)
+    open.splice(open.indexOf(fd), 1)
+    const client = connectUdp(6, "127.0.0.1", port)
+    send(client, pattern(12))
+    const row = layRows(b.frames, 1, 100)
+    expect(b.kernel.readError(client, row, 100)).toBe(1)
+    expect(b.kernel.error[ERROR_ORIGIN]).toBe(2)
+    expect(addressAt(b.kernel, ADDRESS_OFFENDER).slice(0, 4)).toEqual(words("127.0.0.1"))
+  })
+})
+
+test.each([
+  [4, "127.0.0.1", 8, 0],
+  [6, "::1", 128, 129],
+])("a ping socket of family %i sends a request and gets the reply", (family, address, request, reply) => {
+  const fd = b.kernel.pingSocket(family)
+  // net.ipv4.ping_group_range may exclude us.
+  if (fd === -13) return
+  expect(fd).toBeGreaterThanOrEqual(0)
+  open.push(fd)
+  setAddress(b.kernel, ADDRESS_LOCAL, family === 4 ? "0.0.0.0" : "::", 0x4321)
+  expect(b.kernel.bind(fd, family)).toBe(0)
+  setAddress(b.kernel, ADDRESS_REMOTE, address, 0)
+  expect(b.kernel.connect(fd, family)).toBe(0)
+  send(fd, Buffer.from([request, 0, 0, 0, 0, 0, 0, 5, 1, 2, 3, 4]))
+  expect(b.kernel.watch(fd, 1)).toBe(0)
+  b.kernel.wait(1000)
+  const row = layRows(b.frames, 1, 100)
+  expect(b.kernel.receiveDatagrams(fd, row, 1, 100)).toBe(1)
+  const bytes = payloadAt(b.frames, row)
+  expect(bytes[0]).toBe(reply)
+  expect(bytes.readUInt16BE(4)).toBe(0x4321)
+  expect(bytes.subarray(6)).toEqual(Buffer.from([0, 5, 1, 2, 3, 4]))
+})
