@@ -10,7 +10,7 @@ import { HOST, NOBODY, PORT, RESOLVER, ROUTER, SEARCH_DOMAIN, SERVER } from "./a
 import { scratchDirectory } from "./enter.ts"
 import { createNamespace } from "./namespace.ts"
 import type { Namespace } from "./namespace.ts"
-import { must, run } from "./process.ts"
+import { must, run, until } from "./process.ts"
 
 /** A worse line than a cable, in the direction from the world to the host and back. */
 export interface PathQuality {
@@ -73,19 +73,7 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   // The mount follows the symbolic link that resolv.conf is on many systems.
   await host.must(["mount", "--bind", resolvConf, "/etc/resolv.conf"])
 
-  const servers = world.start([process.execPath, "--disable-warning=ExperimentalWarning", SERVERS], {
-    stdio: ["ignore", "pipe", "pipe"],
-  })
-  await new Promise<void>((resolve, reject) => {
-    let said = ""
-    servers.stdout?.on("data", (chunk: Buffer) => {
-      said += chunk.toString()
-      if (said.includes("ready\n")) resolve()
-    })
-    servers.stderr?.on("data", (chunk: Buffer) => (said += chunk.toString()))
-    servers.once("error", reject)
-    servers.once("exit", (code) => reject(new Error(`the world's servers ended (status ${code}): ${said}`)))
-  })
+  await startServers(world)
   for (const address of [SERVER.ipv4, SERVER.ipv6]) {
     world.start(["iperf3", "--server", "--bind", address, "--port", String(PORT.iperf3)], { stdio: "ignore" })
   }
@@ -99,8 +87,24 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   }
 }
 
+/** Start the servers in a namespace and wait until they listen; on `addresses`, else on those of the world. */
+export async function startServers(namespace: Namespace, addresses: readonly string[] = []): Promise<void> {
+  const command = [process.execPath, "--disable-warning=ExperimentalWarning", SERVERS, ...addresses]
+  const servers = namespace.start(command, { stdio: ["ignore", "pipe", "pipe"] })
+  let said = ""
+  const keep = (chunk: Buffer): void => {
+    said = (said + chunk.toString()).slice(-10_000)
+  }
+  servers.stdout?.on("data", keep)
+  servers.stderr?.on("data", keep)
+  await until(`the servers in "${namespace.name}"`, 20_000, () => {
+    if (servers.exitCode !== null) throw new Error(`the servers ended (status ${servers.exitCode}): ${said}`)
+    return said.includes("ready\n")
+  })
+}
+
 /** Several `ip` commands in one process. */
-async function ip(namespace: Namespace, commands: readonly string[]): Promise<void> {
+export async function ip(namespace: Namespace, commands: readonly string[]): Promise<void> {
   await namespace.must(["ip", "-batch", "-"], { input: `${commands.join("\n")}\n` })
 }
 
