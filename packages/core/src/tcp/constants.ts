@@ -33,9 +33,17 @@ export const ACK_DELAY_MS = 2
 export const ACK_SCORE_MAX = 3
 /** A round-trip time up to which a peer counts as local, microseconds. */
 export const LOCAL_RTT_US = 500
-/** Poll interval while the window is small, milliseconds: first and last. */
+/** Poll interval while the guest waits for the window or for the peer's acknowledgement, milliseconds: the first, and
+ * the last of each kind. A quarter of the silence so far, then a 64th: a peer that does not read for hours costs one look a
+ * second. */
 export const WINDOW_POLL_MIN_MS = 1
 export const WINDOW_POLL_MAX_MS = 64
+export const WINDOW_POLL_IDLE_MS = 1000
+/** Silence of the guest after which a window that still has room for it is no longer looked at, milliseconds. */
+export const WINDOW_POLL_QUIET_MS = 1000
+
+/** Longest time that a handshake with the guest may wait for the link, milliseconds: as long as seven retransmissions. */
+export const HANDSHAKE_MS = 128_000
 
 /** No segment from the guest for this long: ask whether it still knows the connection. */
 export const KEEPALIVE_MS = 30_000

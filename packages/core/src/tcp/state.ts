@@ -21,7 +21,8 @@ export const EDGE_TO_GUEST: number = PROTOCOL_WORDS + 6
 /** The same, as the last segment carried them. */
 export const ACK_SENT: number = PROTOCOL_WORDS + 7
 export const EDGE_SENT: number = PROTOCOL_WORDS + 8
-/** Sequence number of the guest's first data byte: where the kernel's count of acknowledged bytes begins. */
+/** Sequence number in the guest's stream where the kernel's count of acknowledged bytes (tcpi_bytes_acked) begins: the SYN,
+ * which the kernel counts where it connected itself, else the first byte. */
 export const FIRST_FROM_GUEST: number = PROTOCOL_WORDS + 9
 /** The guest's receive window, bytes (scaled). */
 export const WINDOW_FROM_GUEST: number = PROTOCOL_WORDS + 10
@@ -93,12 +94,18 @@ export const SYN_DUE: number = 1 << 21
 export const PROBE: number = 1 << 22
 /** The window offered to the guest is small: ask the socket again soon. */
 export const WINDOW_LOW: number = 1 << 23
-/** Two more duplicates of the acknowledgement follow, so that the guest retransmits at once (RFC 5681 section 3.2). */
+/** Three duplicates of the acknowledgement are owed, so that the guest retransmits at once (RFC 5681 section 3.2). */
 export const TRIPLE_ACK: number = 1 << 24
 /** A keepalive probe is to be sent to the guest. */
 export const KEEPALIVE_DUE: number = 1 << 25
 /** An acknowledgement has just been sent alone; data for the guest before ACK_AT would have carried it. */
 export const ACK_ALONE: number = 1 << 26
+/** The peer has closed its direction: reading ends with the end of the stream, not with EAGAIN, and no event will tell. */
+export const HOST_CLOSING: number = 1 << 27
+/** The handshake with the guest needed retransmissions: RFC 6298 section 5.7. */
+export const SYN_RETRIED: number = 1 << 28
+/** The host's peer has sent its FIN: the kernel won't tell again, so reading goes on to the end of the stream. */
+export const HOST_ENDING: number = 1 << 27
 
 /** Shifts within SCALES. */
 export const SCALE_TO_GUEST_SHIFT = 8

@@ -65,6 +65,7 @@ import {
   ESTABLISHED,
   FIN_ACKED,
   FIN_SENT,
+  HOST_ENDING,
   HOST_SHUT,
   KEEPALIVE_DUE,
   LAST_FROM_GUEST,
@@ -191,6 +192,7 @@ export class Tcp implements Protocol {
       return
     }
     if ((mask & EVENT_PRI) !== 0) w[base + STATE] = w[base + STATE]! | URGENT
+    if ((mask & (EVENT_RDHUP | EVENT_HUP)) !== 0) w[base + STATE] = w[base + STATE]! | HOST_ENDING
     if ((mask & (EVENT_IN | EVENT_RDHUP | EVENT_HUP)) !== 0) {
       w[base + STATE] = w[base + STATE]! | READABLE
       if ((state & ESTABLISHED) !== 0) ctx.work.add(flow)

@@ -16,6 +16,7 @@ import {
   ACKED_BY_GUEST,
   FIN_ACKED,
   FIN_SENT,
+  HOST_ENDING,
   HOST_EOF,
   MSS,
   PROBE,
@@ -132,7 +133,8 @@ export function sendData(ctx: Context, flow: number): number {
     sent(ctx, flow, at)
     ctx.add(COUNTER.bytesToGuest, got)
     budget -= got
-    if (got < want && (w[base + STATE]! & URGENT) === 0) w[base + STATE] = w[base + STATE]! & ~READABLE
+    // Events are edge-triggered: a FIN that came with the last data is found only by asking once more.
+    if (got < want && (w[base + STATE]! & (URGENT | HOST_ENDING)) === 0) w[base + STATE] = w[base + STATE]! & ~READABLE
   }
   const state = w[base + STATE]!
   if (
