@@ -181,24 +181,27 @@ describe("error queue", () => {
   test.each([
     [4, "127.0.0.1", 2, 3, 3],
     [6, "::1", 3, 1, 4],
-  ])("family %i: port unreachable tells type, code, offender and the datagram", (family, address, origin, type, code) => {
-    const { fd, port } = listenUdp(family, address)
-    b.kernel.close(fd)
-    open.splice(open.indexOf(fd), 1)
-    const client = connectUdp(family, address, port)
-    send(client, pattern(40))
-    const row = layRows(b.frames, 1, 100)
-    expect(b.kernel.readError(client, row, 100)).toBe(1)
-    expect(b.kernel.error[ERROR_ERRNO]).toBe(ECONNREFUSED)
-    expect(b.kernel.error[ERROR_ORIGIN]).toBe(origin)
-    expect(b.kernel.error[ERROR_TYPE]).toBe(type)
-    expect(b.kernel.error[ERROR_CODE]).toBe(code)
-    expect(b.kernel.error[ERROR_PAYLOAD]).toBe(40)
-    expect(payloadAt(b.frames, row, 40)).toEqual(pattern(40))
-    expect(addressAt(b.kernel, ADDRESS_OFFENDER).slice(0, 4)).toEqual(words(address))
-    expect(addressAt(b.kernel, ADDRESS_REMOTE)).toEqual([...words(address), port, 0])
-    expect(b.kernel.readError(client, row, 100)).toBe(0)
-  })
+  ])(
+    "family %i: port unreachable tells type, code, offender and the datagram",
+    (family, address, origin, type, code) => {
+      const { fd, port } = listenUdp(family, address)
+      b.kernel.close(fd)
+      open.splice(open.indexOf(fd), 1)
+      const client = connectUdp(family, address, port)
+      send(client, pattern(40))
+      const row = layRows(b.frames, 1, 100)
+      expect(b.kernel.readError(client, row, 100)).toBe(1)
+      expect(b.kernel.error[ERROR_ERRNO]).toBe(ECONNREFUSED)
+      expect(b.kernel.error[ERROR_ORIGIN]).toBe(origin)
+      expect(b.kernel.error[ERROR_TYPE]).toBe(type)
+      expect(b.kernel.error[ERROR_CODE]).toBe(code)
+      expect(b.kernel.error[ERROR_PAYLOAD]).toBe(40)
+      expect(payloadAt(b.frames, row, 40)).toEqual(pattern(40))
+      expect(addressAt(b.kernel, ADDRESS_OFFENDER).slice(0, 4)).toEqual(words(address))
+      expect(addressAt(b.kernel, ADDRESS_REMOTE)).toEqual([...words(address), port, 0])
+      expect(b.kernel.readError(client, row, 100)).toBe(0)
+    },
+  )
 
   test("room for less than the datagram gets its beginning", () => {
     const { fd, port } = listenUdp(4, "127.0.0.1")

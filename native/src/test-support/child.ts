@@ -10,7 +10,10 @@ export function runChild(body: string, flags: readonly string[] = []): string {
   const folder = mkdtempSync(join(import.meta.dirname, ".child-"))
   try {
     const file = join(folder, "child.ts")
-    writeFileSync(file, `import * as core from "@passt/core"\nimport * as l from "../loopback.ts"\nvoid core, l\n${body}`)
+    writeFileSync(
+      file,
+      `import * as core from "@passt/core"\nimport * as l from "../loopback.ts"\nvoid core, l\n${body}`,
+    )
     const result = spawnSync(process.execPath, [...flags, file], { encoding: "utf8", timeout: 60_000 })
     if (result.status !== 0) throw new Error(`exit ${result.status ?? result.signal}: ${result.stderr}${result.stdout}`)
     return result.stdout

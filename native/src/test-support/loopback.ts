@@ -1,13 +1,5 @@
 /** A kernel with its frame table, and loopback sockets made through it. */
-import {
-  ADDRESS_LOCAL,
-  ADDRESS_REMOTE,
-  EADDRINUSE,
-  EINPROGRESS,
-  FrameTable,
-  RX_FRAME_MAX,
-  TX_AREA,
-} from "@passt/core"
+import { ADDRESS_LOCAL, ADDRESS_REMOTE, EADDRINUSE, EINPROGRESS, FrameTable, RX_FRAME_MAX, TX_AREA } from "@passt/core"
 
 import { NativeKernel } from "../kernel.ts"
 
