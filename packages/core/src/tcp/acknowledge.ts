@@ -40,7 +40,7 @@ import {
   WINDOW_LOW,
   WRITTEN,
 } from "./state.ts"
-import { LOCAL_RTT_US, WINDOW_MAX, WINDOW_SEGMENTS_MAX } from "./constants.ts"
+import { LOCAL_RTT_US, WINDOW_LEAST, WINDOW_MAX, WINDOW_SEGMENTS_MAX } from "./constants.ts"
 
 /** Send buffer, in round trips at the current rate, from which on a transfer counts as interactive. */
 const INTERACTIVE_ROUND_TRIPS = 20
@@ -104,8 +104,9 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   const peer = info[INFO_SEND_WINDOW]!
   // The peer's window counts from what it has acknowledged; what waits in the send queue is ours to fill once more, so
   // that the connection never runs dry between two looks at it.
-  const limited = peer >= 0 && peer < window
-  if (limited) window = peer
+  // A window that is open at all is taken for WINDOW_LEAST at least: guests with large segments could not fill a small one.
+  if (peer === 0) window = 0
+  else if (peer > 0 && peer < window) window = peer > WINDOW_LEAST ? peer : Math.min(window, WINDOW_LEAST)
   if (window > WINDOW_MAX) window = WINDOW_MAX
   const queue = w[base + MSS]! * WINDOW_SEGMENTS_MAX
   if (window > queue) window = queue
@@ -116,7 +117,8 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   let edge = (written + window) | 0
   const mss = w[base + MSS]!
   const move = (edge - w[base + EDGE_TO_GUEST]!) | 0
-  if (move < mss && (move <= 0 || (left > 0 && info[INFO_UNACKNOWLEDGED]! > 0))) edge = w[base + EDGE_TO_GUEST]!
+  const worth = Math.min(mss, window >> 1)
+  if (move < worth && (move <= 0 || (left > 0 && info[INFO_UNACKNOWLEDGED]! > 0))) edge = w[base + EDGE_TO_GUEST]!
   // The window field counts in units of the scale: the edge that the guest sees is rounded down, but never moves back.
   const scale = w[base + SCALES]! >> SCALE_TO_GUEST_SHIFT
   const offered = (edge - ack) | 0

@@ -15,6 +15,8 @@ export const WINDOW_MAX: number = 0xffff << WINDOW_SCALE
  * guest's own queue is lost before we see it, and all that follows waits for retransmissions. The guest's round trip is
  * the one to us, a fraction of a millisecond, so this is no limit on throughput. */
 export const WINDOW_SEGMENTS_MAX = 500
+/** Room of the send buffer that is offered while the peer's window is open but smaller, bytes: a few of the largest segments. */
+export const WINDOW_LEAST: number = 256 << 10
 /** Largest scale to believe, RFC 7323 section 2.3. */
 export const WINDOW_SCALE_MAX = 14
 

@@ -13,6 +13,7 @@ import * as ipv6 from "../wire/ipv6.ts"
 import * as tcp from "../wire/tcp.ts"
 import { ACK_SCORE_MAX, WINDOW_SCALE } from "./constants.ts"
 import {
+  ACCEPTED,
   ACK_ALONE,
   ACK_ARMED,
   ACK_AT,
@@ -23,11 +24,9 @@ import {
   ACK_TO_GUEST,
   EDGE_SENT,
   EDGE_TO_GUEST,
-  ESTABLISHED,
   MSS,
   SCALE_TO_GUEST_SHIFT,
   SCALES,
-  TRIPLE_ACK,
 } from "./state.ts"
 
 /** Bytes of options in a SYN: MSS (4), NOP and window scale (4). */
@@ -55,8 +54,16 @@ export function emitSegment(
   const o = frames.offset[row]!
   const l4 = writeNetwork(ctx, o, base, ipv4.PROTOCOL_TCP, tcp.HEADER_LENGTH + payload, flow)
   const ack = w[base + ACK_TO_GUEST]!
-  const edge = w[base + EDGE_TO_GUEST]!
-  const window = ((edge - ack) | 0) >> (w[base + SCALES]! >> SCALE_TO_GUEST_SHIFT)
+  let edge = w[base + EDGE_TO_GUEST]!
+  // Rounded up to the unit of the scale: rounded down, the edge that the guest sees would move back as the acknowledgement
+  // advances (RFC 7323 section 2.4). What it sees is what it is held to.
+  const scale = w[base + SCALES]! >> SCALE_TO_GUEST_SHIFT
+  const offered = (edge - ack) | 0
+  let window = offered > 0 ? (offered + (1 << scale) - 1) >> scale : 0
+  if (window > 0xffff) window = 0xffff
+  const seen = (ack + (window << scale)) | 0
+  if (((seen - edge) | 0) > 0) w[base + EDGE_TO_GUEST] = seen
+  edge = seen
   tcp.write(
     ctx.view,
     l4,
@@ -65,8 +72,8 @@ export function emitSegment(
     w[base + GUEST + PORT]!,
     sequence,
     ack,
-    flags | tcp.ACK,
-    window > 0xffff ? 0xffff : window,
+    (w[base + STATE]! & ACCEPTED) !== 0 ? flags : flags | tcp.ACK,
+    window,
   )
   const header = l4 - o + tcp.HEADER_LENGTH
   frames.payload[row] = header
@@ -76,12 +83,14 @@ export function emitSegment(
   w[base + ACK_SENT] = ack
   w[base + EDGE_SENT] = edge
   const state = w[base + STATE]!
-  if (payload > 0 && (state & (ACK_ALONE | ACK_ARMED)) !== 0 && ((ctx.now - w[base + ACK_AT]!) | 0) <= 0) {
+  if (payload > 0 && (state & (ACK_ALONE | ACK_DUE)) !== 0 && ((ctx.now - w[base + ACK_AT]!) | 0) <= 0) {
     // This data carried, or would have carried, an acknowledgement that waited: waiting pays for this flow.
     if (w[base + ACK_SCORE]! < ACK_SCORE_MAX) w[base + ACK_SCORE] = w[base + ACK_SCORE]! + 1
     w[base + STATE] = state & ~ACK_ALONE
   }
-  w[base + STATE] = w[base + STATE]! & ~(ACK_DUE | ACK_NOW | ACK_ARMED | TRIPLE_ACK)
+  // A timer that waited for data is done with; one that looks after the window or the peer's acknowledgement goes on.
+  w[base + STATE] =
+    w[base + STATE]! & ((state & ACK_DUE) !== 0 ? ~(ACK_DUE | ACK_NOW | ACK_ARMED) : ~(ACK_DUE | ACK_NOW))
   ctx.link.commit(row)
   ctx.count(COUNTER.framesToGuest)
 }
@@ -151,8 +160,7 @@ export function emitSyn(
 export function emitReset(ctx: Context, flow: number, sequence: number): void {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
-  const synchronized = (w[base + STATE]! & ESTABLISHED) !== 0
-  if (!synchronized) w[base + EDGE_TO_GUEST] = w[base + ACK_TO_GUEST]!
+  w[base + EDGE_TO_GUEST] = w[base + ACK_TO_GUEST]!
   emitBare(ctx, flow, sequence, tcp.RST)
   ctx.count(COUNTER.tcpResets)
 }

@@ -100,12 +100,10 @@ export const TRIPLE_ACK: number = 1 << 24
 export const KEEPALIVE_DUE: number = 1 << 25
 /** An acknowledgement has just been sent alone; data for the guest before ACK_AT would have carried it. */
 export const ACK_ALONE: number = 1 << 26
-/** The peer has closed its direction: reading ends with the end of the stream, not with EAGAIN, and no event will tell. */
-export const HOST_CLOSING: number = 1 << 27
-/** The handshake with the guest needed retransmissions: RFC 6298 section 5.7. */
-export const SYN_RETRIED: number = 1 << 28
 /** The host's peer has sent its FIN: the kernel won't tell again, so reading goes on to the end of the stream. */
 export const HOST_ENDING: number = 1 << 27
+/** The handshake with the guest needed retransmissions: RFC 6298 section 5.7. */
+export const SYN_RETRIED: number = 1 << 28
 
 /** Shifts within SCALES. */
 export const SCALE_TO_GUEST_SHIFT = 8
