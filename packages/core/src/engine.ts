@@ -93,9 +93,10 @@ export class Engine {
   close(): void {
     const { ctx } = this
     this.listeners.close()
+    this.tcp.close()
     for (let flow = 0; flow < ctx.flows.highWater; flow++) {
       const kind = ctx.words[(flow << FLOW_SHIFT) + KIND]!
-      if (kind !== 0 && kind !== KIND_RETIRED) ctx.retire(flow, kind === KIND_TCP)
+      if (kind !== 0 && kind !== KIND_RETIRED) ctx.retire(flow, false)
     }
     this.#service()
   }

@@ -23,12 +23,14 @@ import {
   INFO_UNACKNOWLEDGED,
 } from "../kernel.ts"
 import {
+  ACK_ARMED,
   ACK_AT,
   ACK_TO_GUEST,
   EDGE_TO_GUEST,
   FIRST_FROM_GUEST,
   GUEST_FIN,
   HOST_SHUT,
+  LAST_FROM_GUEST,
   LAST_WINDOW,
   LOCAL,
   MSS,
@@ -40,7 +42,16 @@ import {
   WINDOW_LOW,
   WRITTEN,
 } from "./state.ts"
-import { LOCAL_RTT_US, WINDOW_LEAST, WINDOW_MAX, WINDOW_SEGMENTS_MAX } from "./constants.ts"
+import {
+  LOCAL_RTT_US,
+  WINDOW_LEAST,
+  WINDOW_MAX,
+  WINDOW_POLL_IDLE_MS,
+  WINDOW_POLL_MAX_MS,
+  WINDOW_POLL_MIN_MS,
+  WINDOW_POLL_QUIET_MS,
+  WINDOW_SEGMENTS_MAX,
+} from "./constants.ts"
 
 /** Send buffer, in round trips at the current rate, from which on a transfer counts as interactive. */
 const INTERACTIVE_ROUND_TRIPS = 20
@@ -82,7 +93,8 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   const buffer = info[INFO_SEND_BUFFER]!
   let ack = written
   if (!local) {
-    if (info[INFO_MIN_RTT]! <= LOCAL_RTT_US) w[base + STATE] = state | LOCAL
+    // Negative: not measured yet.
+    if (info[INFO_MIN_RTT]! >= 0 && info[INFO_MIN_RTT]! <= LOCAL_RTT_US) w[base + STATE] = state | LOCAL
     else if (
       info[INFO_DELIVERY_RATE]! >= 0 &&
       buffer > (info[INFO_RTT]! / 1e6) * info[INFO_DELIVERY_RATE]! * INTERACTIVE_ROUND_TRIPS
@@ -110,8 +122,8 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   if (window > WINDOW_MAX) window = WINDOW_MAX
   const queue = w[base + MSS]! * WINDOW_SEGMENTS_MAX
   if (window > queue) window = queue
-  const most = ctx.link.windowMax
-  if (most > 0 && window > most) window = most
+  const medium = ctx.link.windowMax
+  if (medium > 0 && window > medium) window = medium
   w[base + LAST_WINDOW] = window
 
   let edge = (written + window) | 0
@@ -119,13 +131,10 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   const move = (edge - w[base + EDGE_TO_GUEST]!) | 0
   const worth = Math.min(mss, window >> 1)
   if (move < worth && (move <= 0 || (left > 0 && info[INFO_UNACKNOWLEDGED]! > 0))) edge = w[base + EDGE_TO_GUEST]!
-  // The window field counts in units of the scale: the edge that the guest sees is rounded down, but never moves back.
-  const scale = w[base + SCALES]! >> SCALE_TO_GUEST_SHIFT
-  const offered = (edge - ack) | 0
-  let field = offered <= 0 ? 0 : offered >> scale
-  if (field > 0xffff) field = 0xffff
-  const rounded = (ack + (field << scale)) | 0
-  if (((rounded - w[base + EDGE_TO_GUEST]!) | 0) > 0) w[base + EDGE_TO_GUEST] = rounded
+  // No more than the window field can tell, counted from the acknowledgement.
+  const most = 0xffff << (w[base + SCALES]! >> SCALE_TO_GUEST_SHIFT)
+  if (((edge - ack) | 0) > most) edge = (ack + most) | 0
+  if (((edge - w[base + EDGE_TO_GUEST]!) | 0) > 0) w[base + EDGE_TO_GUEST] = edge
   if (((w[base + EDGE_TO_GUEST]! - ack) | 0) < 0) w[base + EDGE_TO_GUEST] = ack
 
   const open = (w[base + EDGE_TO_GUEST]! - written) | 0
@@ -133,12 +142,29 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   else w[base + STATE] = w[base + STATE]! & ~WINDOW_LOW
 }
 
-/** When to look again at a connection whose acknowledgement or window waits for the peer: half a round trip, at least
- * `least` milliseconds. @returns the deadline, also put into ACK_AT */
-export function pollDeadline(ctx: Context, base: number, least: number): number {
+/** Arms the timer that looks again, if the guest waits for something that no event tells of: the peer's acknowledgement, or
+ * a wider window. Half a round trip from now, less often the longer the guest has been silent. */
+export function armPoll(ctx: Context, flow: number): void {
   const w = ctx.words
+  const base = flow << FLOW_SHIFT
+  const state = w[base + STATE]!
+  if ((state & (ACK_ARMED | GUEST_FIN | SWALLOW)) !== 0) return
+  const quiet = (ctx.now - w[base + LAST_FROM_GUEST]!) | 0
+  if (((w[base + WRITTEN]! - w[base + ACK_TO_GUEST]!) | 0) <= 0) {
+    if ((state & WINDOW_LOW) === 0) return
+    // A guest that has room to send will make us look by sending.
+    const open = (w[base + EDGE_TO_GUEST]! - w[base + WRITTEN]!) | 0
+    if (open >= w[base + MSS]! * 2 && quiet > WINDOW_POLL_QUIET_MS) return
+  }
+  let delay = quiet >> 2
+  if (delay > WINDOW_POLL_MAX_MS) delay = WINDOW_POLL_MAX_MS
+  if (delay < quiet >> 6) delay = quiet >> 6
   const half = (w[base + RTT]! / 2000) | 0
-  const at = (ctx.now + (half > least ? half : least)) | 0
+  if (delay < half) delay = half
+  if (delay < WINDOW_POLL_MIN_MS) delay = WINDOW_POLL_MIN_MS
+  if (delay > WINDOW_POLL_IDLE_MS) delay = WINDOW_POLL_IDLE_MS
+  const at = (ctx.now + delay) | 0
   w[base + ACK_AT] = at
-  return at
+  w[base + STATE] = state | ACK_ARMED
+  ctx.timers.armAtLatest(flow, at)
 }

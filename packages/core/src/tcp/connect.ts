@@ -49,6 +49,7 @@ import {
   ESTABLISHED,
   FIRST_FROM_GUEST,
   HOLD_HEAD,
+  HOST_ENDING,
   LAST_FROM_GUEST,
   LAST_WINDOW,
   LOCAL,
@@ -63,6 +64,8 @@ import {
   SEQ_FROM_GUEST,
   SEQ_TO_GUEST,
   SYN_DUE,
+  SYN_RETRIED,
+  URGENT,
   WINDOW_FROM_GUEST,
   WRITTEN,
 } from "./state.ts"
@@ -94,7 +97,7 @@ function takeOptions(ctx: Context, base: number, l4: number): void {
   const mssAt = tcp.option(ctx.view, l4, tcp.OPTION_MSS, 2)
   let mss = mssAt >= 0 ? ctx.view.getUint16(mssAt) : family === 4 ? MSS_DEFAULT4 : MSS_DEFAULT6
   if (mss < MSS_MIN) mss = MSS_MIN
-  const most = PACKET_MAX - headers(family)
+  const most = Math.min(PACKET_MAX - headers(family), ctx.link.segmentBytesMax)
   w[base + MSS] = mss > most ? most : mss
   const scaleAt = tcp.option(ctx.view, l4, tcp.OPTION_WINDOW_SCALE, 1)
   if (scaleAt < 0) {
@@ -184,6 +187,7 @@ export function openFromGuest(ctx: Context, row: number): number {
   // The window of a SYN is never scaled, RFC 7323 section 2.2.
   w[base + WINDOW_FROM_GUEST] = tcp.window(ctx.view, l4)
   beginFromGuest(w, base, (tcp.sequence(ctx.view, l4) + 1) | 0)
+  w[base + FIRST_FROM_GUEST] = tcp.sequence(ctx.view, l4)
   w[base + STATE] = CONNECTING | (isLoopback(w, base + PEER) ? LOCAL : 0)
   ctx.flows.index(flow, SIDE_GUEST)
   ctx.count(COUNTER.tcpFlows)
@@ -278,7 +282,9 @@ export function establish(ctx: Context, flow: number, row: number): boolean {
   const v = ctx.view
   const l4 = frames.offset[row]! + frames.checksumStart[row]!
   const flags = tcp.flags(v, l4)
-  if ((flags & tcp.ACK) === 0 || (w[base + STATE]! & SYN_DUE) !== 0) return false
+  if ((flags & tcp.ACK) === 0) return false
+  // Our SYN has not even left.
+  if (w[base + SENT_MAX] === w[base + ACKED_BY_GUEST]) return false
   if (tcp.acknowledgement(v, l4) !== w[base + SENT_MAX]) {
     // Neither ours nor harmless: RFC 9293 section 3.10.7.3.
     rejectSegmentOf(ctx, flow, row)
@@ -286,6 +292,14 @@ export function establish(ctx: Context, flow: number, row: number): boolean {
   }
   const inbound = (w[base + STATE]! & ACCEPTED) !== 0
   if (inbound !== ((flags & tcp.SYN) !== 0)) return false
+  if (!inbound) {
+    // RFC 9293 section 3.10.7.4, first check: the segment lies in the window.
+    const distance = (tcp.sequence(v, l4) - w[base + SEQ_FROM_GUEST]!) | 0
+    if (distance < 0 || distance > WINDOW_UNSCALED_MAX) {
+      ctx.count(COUNTER.dropTcpSequence)
+      return false
+    }
+  }
   if (inbound) {
     takeOptions(ctx, base, l4)
     beginFromGuest(w, base, (tcp.sequence(v, l4) + 1) | 0)
@@ -295,7 +309,8 @@ export function establish(ctx: Context, flow: number, row: number): boolean {
   }
   w[base + ACKED_BY_GUEST] = w[base + SENT_MAX]!
   w[base + RECOVER] = w[base + SENT_MAX]!
-  w[base + STATE] = (w[base + STATE]! & LOCAL) | ESTABLISHED
+  const state = w[base + STATE]! & (LOCAL | URGENT | HOST_ENDING)
+  w[base + STATE] = state | ESTABLISHED | (w[base + RETRIES]! > 0 ? SYN_RETRIED : 0)
   w[base + RETRIES] = 0
   return true
 }

@@ -10,8 +10,8 @@ import { EAGAIN, EPIPE } from "../errno.ts"
 import { RX_FRAME_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
 import * as tcp from "../wire/tcp.ts"
-import { pollDeadline, updateAck } from "./acknowledge.ts"
-import { ACK_DELAY_MS, ACK_SCORE_MAX, DUPLICATES_MIN, WINDOW_POLL_MIN_MS } from "./constants.ts"
+import { armPoll, updateAck } from "./acknowledge.ts"
+import { ACK_DELAY_MS, ACK_SCORE_MAX, DUPLICATES_MIN } from "./constants.ts"
 import type { HoldPool } from "./hold.ts"
 import {
   ACKED_BY_GUEST,
@@ -31,6 +31,8 @@ import {
   GUEST_FIN,
   HOLD_COUNT,
   HOLD_HEAD,
+  HOST_ENDING,
+  HOST_EOF,
   HOST_SHUT,
   KEEPALIVE,
   LAST_FROM_GUEST,
@@ -47,9 +49,9 @@ import {
   SEQ_FROM_GUEST,
   SEQ_TO_GUEST,
   SWALLOW,
+  SYN_RETRIED,
   TRIPLE_ACK,
   WINDOW_FROM_GUEST,
-  WINDOW_LOW,
   WRITE_BLOCKED,
   WRITTEN,
 } from "./state.ts"
@@ -81,6 +83,7 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
   let gathered = 0
   let aheadCount = 0
   let fin = false
+  let reset = false
   let answer = false
   let expected = w[base + SEQ_FROM_GUEST]!
   const start = expected
@@ -93,10 +96,14 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
     const length = frames.payloadLength[row]!
     if ((flags & (tcp.RST | tcp.SYN | tcp.ACK)) !== tcp.ACK) {
       if ((flags & tcp.RST) !== 0) {
-        // RFC 5961 section 3.2: only the exact number resets; one in the window is questioned.
-        const distance = (sequence - expected) | 0
-        if (distance === 0) return BATCH_RESET_BY_GUEST
-        if (distance > 0 && ((sequence - w[base + EDGE_TO_GUEST]!) | 0) < 0) answer = true
+        // RFC 5961 section 3.2: only the exact number resets; one in the window is questioned. Exact is what comes next,
+        // or what we last acknowledged: a guest that has forgotten the connection knows no other number.
+        if (sequence === expected || sequence === w[base + ACK_SENT]) {
+          reset = true
+          break
+        }
+        const acknowledged = w[base + ACK_SENT]!
+        if (((sequence - acknowledged) | 0) > 0 && ((sequence - w[base + EDGE_TO_GUEST]!) | 0) < 0) answer = true
         else ctx.count(COUNTER.dropTcpSequence)
       } else if ((flags & tcp.SYN) !== 0) {
         // RFC 5961 section 4.2: a guest that forgot the connection answers this with a reset that fits.
@@ -121,10 +128,12 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
       window = field
       duplicates = 0
     } else if (newer === 0) {
-      if (length === 0 && (flags & tcp.FIN) === 0 && field === window && ack !== w[base + SENT_MAX]) duplicates++
+      if (length === 0 && (flags & tcp.FIN) === 0 && field === window && field !== 0 && ack !== w[base + SENT_MAX]) {
+        duplicates++
+      }
       window = field
     }
-    if (field === 0) closed = true
+    if (field === 0 && newer >= 0) closed = true
 
     const hasFin = (flags & tcp.FIN) !== 0
     if (length === 0 && !hasFin) {
@@ -194,13 +203,15 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
     w[base + SEQ_FROM_GUEST] = expected
     const result = write(ctx, flow, hold, gathered, inOrderBytes, start)
     if (result < 0) return BATCH_SOCKET_FAILED
-    if (w[base + SEQ_FROM_GUEST] !== expected) {
+    if (((w[base + SEQ_FROM_GUEST]! - expected) | 0) < 0) {
       // Something found no room: the guest has to send it again, and the FIN with it.
       fin = false
       answer = true
       w[base + STATE] = w[base + STATE]! | TRIPLE_ACK
     }
   }
+  // What came before a reset has been written: the peer gets as much of it as its kernel has room for.
+  if (reset) return BATCH_RESET_BY_GUEST
   // After the write: what the guest sent is on its way while the kernel cleans up behind what it has.
   acknowledgeToHost(ctx, flow, ack, window, duplicates, closed)
   for (let i = 0; i < aheadCount; i++) {
@@ -208,7 +219,11 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
     if (row < 0) continue
     const l4 = frames.offset[row]! + frames.checksumStart[row]!
     const length = frames.payloadLength[row]!
-    if (length > 0 && !hold.insert(base, row, frames.payload[row]!, length, tcp.sequence(v, l4))) {
+    if (
+      length > 0 &&
+      (w[base + STATE]! & SWALLOW) === 0 &&
+      !hold.insert(base, row, frames.payload[row]!, length, tcp.sequence(v, l4))
+    ) {
       ctx.count(COUNTER.dropTcpHold)
     }
     w[base + STATE] = w[base + STATE]! | TRIPLE_ACK
@@ -224,7 +239,6 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
     if (result < 0) return BATCH_SOCKET_FAILED
   }
   if (fin) {
-    hold.contiguous(base, w[base + SEQ_FROM_GUEST]!)
     w[base + SEQ_FROM_GUEST] = (w[base + SEQ_FROM_GUEST]! + 1) | 0
     w[base + STATE] = w[base + STATE]! | GUEST_FIN
     answer = true
@@ -259,10 +273,15 @@ function acknowledgeToHost(
   if (advance > 0) {
     const finAcked = (w[base + STATE]! & FIN_SENT) !== 0 && ack === w[base + SENT_MAX]
     const bytes = finAcked ? advance - 1 : advance
-    if (bytes > 0) {
-      const gone = ctx.kernel.discard(w[base + FD]!, bytes)
-      // If the kernel can't, it is as if the acknowledgement had not come.
-      if (gone !== bytes) return
+    // More than one call may be needed: reads stop at an urgent mark (tcp(7)).
+    for (let left = bytes; left > 0;) {
+      const gone = ctx.kernel.discard(w[base + FD]!, left)
+      // If the kernel can't, it is as if the rest had not been acknowledged.
+      if (gone <= 0) {
+        w[base + ACKED_BY_GUEST] = (w[base + ACKED_BY_GUEST]! + bytes - left) | 0
+        return
+      }
+      left -= gone
     }
     w[base + ACKED_BY_GUEST] = ack
     w[base + RETRIES] = 0
@@ -278,7 +297,11 @@ function acknowledgeToHost(
       if (((ack - w[base + RECOVER]!) | 0) >= 0) w[base + STATE] = w[base + STATE]! & ~RECOVERING
       else w[base + STATE] = w[base + STATE]! | RESEND
     }
-    w[base + STATE] = w[base + STATE]! & ~RTO_ARMED
+    w[base + STATE] = w[base + STATE]! & ~(RTO_ARMED | SYN_RETRIED)
+    if ((w[base + STATE]! & (HOST_ENDING | HOST_EOF)) === HOST_ENDING && ack === w[base + SENT_MAX]) {
+      // Without peek offsets the end of the stream is seen only now that the queue is empty.
+      w[base + STATE] = w[base + STATE]! | READABLE
+    }
     if (ack !== w[base + SENT_MAX]) armRetransmission(ctx, flow)
   } else if (duplicates > 0 && (w[base + STATE]! & RECOVERING) === 0) {
     w[base + DUPLICATES] = w[base + DUPLICATES]! + duplicates
@@ -408,7 +431,7 @@ export function scheduleAck(ctx: Context, flow: number, now: boolean): void {
     ctx.work.add(flow)
   } else if (owed > 0) {
     if (w[base + ACK_SCORE]! >= ACK_SCORE_MAX) {
-      if ((state & ACK_ARMED) === 0) {
+      if ((state & ACK_DUE) === 0) {
         w[base + ACK_AT] = (ctx.now + ACK_DELAY_MS) | 0
         w[base + STATE] = state | ACK_DUE | ACK_ARMED
         ctx.timers.armAtLatest(flow, w[base + ACK_AT]!)
@@ -420,14 +443,6 @@ export function scheduleAck(ctx: Context, flow: number, now: boolean): void {
     w[base + ACK_AT] = (ctx.now + ACK_DELAY_MS) | 0
     w[base + STATE] = state | ACK_NOW | ACK_ALONE
     ctx.work.add(flow)
-    return
   }
-  // The peer has not acknowledged yet, or the window is small: look again.
-  if (
-    (w[base + STATE]! & ACK_ARMED) === 0 &&
-    ((w[base + STATE]! & WINDOW_LOW) !== 0 || w[base + ACK_TO_GUEST] !== w[base + WRITTEN])
-  ) {
-    w[base + STATE] = w[base + STATE]! | ACK_ARMED
-    ctx.timers.armAtLatest(flow, pollDeadline(ctx, base, WINDOW_POLL_MIN_MS))
-  }
+  armPoll(ctx, flow)
 }

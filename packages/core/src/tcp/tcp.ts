@@ -35,15 +35,8 @@ import { EVENT_ERR, EVENT_HUP, EVENT_IN, EVENT_OUT, EVENT_PRI, EVENT_RDHUP } fro
 import type { Protocol } from "../protocol.ts"
 import { COUNTER } from "../stats.ts"
 import * as wire from "../wire/tcp.ts"
-import { pollDeadline, updateAck } from "./acknowledge.ts"
-import {
-  ACCEPT_MAX,
-  INACTIVITY_MS,
-  KEEPALIVE_MS,
-  RETRIES_MAX,
-  WINDOW_POLL_MAX_MS,
-  WINDOW_POLL_MIN_MS,
-} from "./constants.ts"
+import { armPoll, updateAck } from "./acknowledge.ts"
+import { ACCEPT_MAX, DUPLICATES_MIN, HANDSHAKE_MS, INACTIVITY_MS, KEEPALIVE_MS, RETRIES_MAX } from "./constants.ts"
 import { establish, hostConnected, openFromGuest, openFromHost, refuse, sendSyn } from "./connect.ts"
 import { emitBare, emitReset } from "./emit.ts"
 import { BATCH_RESET_BY_GUEST, BATCH_SOCKET_FAILED, drainHeld, segmentsFromGuest } from "./from-guest.ts"
@@ -60,6 +53,7 @@ import {
   ACK_TO_GUEST,
   CONNECTED,
   CONNECTING,
+  DUPLICATES,
   EDGE_SENT,
   EDGE_TO_GUEST,
   ESTABLISHED,
@@ -73,6 +67,8 @@ import {
   MSS,
   PROBE,
   READABLE,
+  RECOVERING,
+  RESEND,
   RETRIES,
   RTO_ARMED,
   RTO_AT,
@@ -82,7 +78,6 @@ import {
   TRIPLE_ACK,
   URGENT,
   WINDOW_FROM_GUEST,
-  WINDOW_LOW,
   WRITE_BLOCKED,
   WRITTEN,
 } from "./state.ts"
@@ -177,6 +172,8 @@ export class Tcp implements Protocol {
     const ctx = this.#ctx
     const w = ctx.words
     const base = flow << FLOW_SHIFT
+    if ((mask & EVENT_PRI) !== 0) w[base + STATE] = w[base + STATE]! | URGENT
+    if ((mask & (EVENT_RDHUP | EVENT_HUP)) !== 0) w[base + STATE] = w[base + STATE]! | HOST_ENDING
     const state = w[base + STATE]!
     if ((state & CONNECTING) !== 0) {
       const error = ctx.kernel.socketError(w[base + FD]!)
@@ -191,8 +188,6 @@ export class Tcp implements Protocol {
       this.#fail(flow)
       return
     }
-    if ((mask & EVENT_PRI) !== 0) w[base + STATE] = w[base + STATE]! | URGENT
-    if ((mask & (EVENT_RDHUP | EVENT_HUP)) !== 0) w[base + STATE] = w[base + STATE]! | HOST_ENDING
     if ((mask & (EVENT_IN | EVENT_RDHUP | EVENT_HUP)) !== 0) {
       w[base + STATE] = w[base + STATE]! | READABLE
       if ((state & ESTABLISHED) !== 0) ctx.work.add(flow)
@@ -228,10 +223,11 @@ export class Tcp implements Protocol {
       w[base + STATE] = w[base + STATE]! & ~KEEPALIVE_DUE
       emitBare(ctx, flow, (w[base + SEQ_TO_GUEST]! - 1) | 0, 0)
     }
-    if ((w[base + STATE]! & TRIPLE_ACK) !== 0) {
-      emitBare(ctx, flow, w[base + SEQ_TO_GUEST]!, 0)
-      emitBare(ctx, flow, w[base + SEQ_TO_GUEST]!, 0)
-      emitBare(ctx, flow, w[base + SEQ_TO_GUEST]!, 0)
+    // What travels with data, or alone, is the latest.
+    if (((w[base + WRITTEN]! - w[base + ACK_TO_GUEST]!) | 0) > 0) updateAck(ctx, flow, false)
+    if ((w[base + STATE]! & TRIPLE_ACK) !== 0 && !this.#threeDuplicates(flow)) {
+      ctx.work.add(flow)
+      return
     }
     const result = sendData(ctx, flow)
     if (result < 0) {
@@ -240,6 +236,21 @@ export class Tcp implements Protocol {
     }
     if (result > 0) ctx.work.add(flow)
     if ((w[base + STATE]! & ACK_NOW) !== 0 && !emitBare(ctx, flow, w[base + SEQ_TO_GUEST]!, 0)) ctx.work.add(flow)
+    armPoll(ctx, flow)
+  }
+
+  /** An acknowledgement that tells something new, if there is, and three that repeat it: one that moves the window does not
+   * count as a duplicate (RFC 5681 section 2). @returns false when there was no room */
+  #threeDuplicates(flow: number): boolean {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    const repeats = w[base + ACK_TO_GUEST] === w[base + ACK_SENT] && w[base + EDGE_TO_GUEST] === w[base + EDGE_SENT]
+    for (let i = repeats ? 1 : 0; i <= DUPLICATES_MIN; i++) {
+      if (!emitBare(ctx, flow, w[base + SEQ_TO_GUEST]!, 0)) return false
+    }
+    w[base + STATE] = w[base + STATE]! & ~TRIPLE_ACK
+    return true
   }
 
   timer(flow: number): void {
@@ -278,15 +289,7 @@ export class Tcp implements Protocol {
       w[base + STATE] = w[base + STATE]! | ACK_NOW
       ctx.work.add(flow)
     }
-    if ((w[base + STATE]! & WINDOW_LOW) !== 0 || w[base + ACK_TO_GUEST] !== w[base + WRITTEN]) {
-      // Nothing to see: look less often, up to WINDOW_POLL_MAX_MS.
-      const quiet = (ctx.now - w[base + LAST_FROM_GUEST]!) | 0
-      let least = quiet >> 2
-      if (least < WINDOW_POLL_MIN_MS) least = WINDOW_POLL_MIN_MS
-      if (least > WINDOW_POLL_MAX_MS) least = WINDOW_POLL_MAX_MS
-      w[base + STATE] = w[base + STATE]! | ACK_ARMED
-      pollDeadline(ctx, base, least)
-    }
+    armPoll(ctx, flow)
   }
 
   /** @returns false when the flow has ended */
@@ -309,11 +312,19 @@ export class Tcp implements Protocol {
     }
     const inFlight = (w[base + SENT_MAX]! - w[base + ACKED_BY_GUEST]!) | 0
     if (inFlight === 0 && (state & READABLE) === 0) return true
+    if (ctx.link.blocked) {
+      // The guest does not read its link, so nothing can be said of this connection.
+      armRetransmission(ctx, flow)
+      return true
+    }
     if (retries > RETRIES_MAX) {
       this.#fail(flow)
       return false
     }
     w[base + RETRIES] = retries
+    // RFC 6582 section 4: a timeout ends fast recovery.
+    w[base + STATE] = state & ~(RECOVERING | RESEND)
+    w[base + DUPLICATES] = 0
     rewind(ctx, flow)
     if (w[base + WINDOW_FROM_GUEST] === 0) w[base + STATE] = w[base + STATE]! | PROBE
     ctx.count(COUNTER.tcpRetransmits)
@@ -359,7 +370,13 @@ export class Tcp implements Protocol {
       if (this.#sweepAt >= flows.highWater) this.#sweepAt = 0
       const flow = this.#sweepAt++
       const base = flow << FLOW_SHIFT
-      if (w[base + KIND] !== KIND_TCP || (w[base + STATE]! & ESTABLISHED) === 0) continue
+      if (w[base + KIND] !== KIND_TCP) continue
+      if ((w[base + STATE]! & ESTABLISHED) === 0) {
+        // Its SYN can't be sent: there is no guest, or it does not read its link.
+        const waited = (ctx.now - w[base + LAST_ACTIVE]!) | 0
+        if ((w[base + STATE]! & SYN_DUE) !== 0 && waited >= HANDSHAKE_MS) this.#fail(flow)
+        continue
+      }
       if (((ctx.now - w[base + LAST_ACTIVE]!) | 0) >= INACTIVITY_MS) {
         this.#fail(flow)
       } else if (((ctx.now - w[base + LAST_FROM_GUEST]!) | 0) >= KEEPALIVE_MS) {
@@ -387,18 +404,24 @@ export class Tcp implements Protocol {
   #fail(flow: number): void {
     const w = this.#ctx.words
     const base = flow << FLOW_SHIFT
-    if ((w[base + STATE]! & (ESTABLISHED | CONNECTED)) !== 0) updateAckForReset(w, base)
-    emitReset(this.#ctx, flow, w[base + SENT_MAX]!)
+    // Into a closed window only the number that the guest expects is heard; a probe may have gone beyond.
+    const sequence = w[base + WINDOW_FROM_GUEST] === 0 ? w[base + ACKED_BY_GUEST]! : w[base + SENT_MAX]!
+    emitReset(this.#ctx, flow, sequence)
     this.#end(flow, true)
+  }
+
+  /** Closes all connections, their peers get a reset. */
+  close(): void {
+    const { flows, words, kernel } = this.#ctx
+    for (let flow = 0; flow < flows.highWater; flow++) {
+      if (words[(flow << FLOW_SHIFT) + KIND] === KIND_TCP) this.#end(flow, true)
+    }
+    if (this.#reserve >= 0) kernel.close(this.#reserve)
+    this.#reserve = -1
   }
 
   #end(flow: number, reset: boolean): void {
     this.hold.release(flow << FLOW_SHIFT)
     this.#ctx.retire(flow, reset)
   }
-}
-
-/** A reset acknowledges what was last acknowledged: never more than has been written. */
-function updateAckForReset(w: Int32Array, base: number): void {
-  if (((w[base + ACK_TO_GUEST]! - w[base + ACK_SENT]!) | 0) < 0) w[base + ACK_TO_GUEST] = w[base + ACK_SENT]!
 }

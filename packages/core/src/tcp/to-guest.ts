@@ -10,7 +10,7 @@ import { FD, FLOW_SHIFT, HOST_FAMILY, LAST_ACTIVE, STATE } from "../flow/table.t
 import { EAGAIN } from "../errno.ts"
 import { COUNTER } from "../stats.ts"
 import * as tcp from "../wire/tcp.ts"
-import { PACKET_MAX, RTO_INITIAL_MS, SERVICE_BYTES_MAX } from "./constants.ts"
+import { PACKET_MAX, RTO_AFTER_RETRIES_MS, RTO_INITIAL_MS, SERVICE_BYTES_MAX } from "./constants.ts"
 import { emitBare, emitSegment, segmentHeaderLength } from "./emit.ts"
 import {
   ACKED_BY_GUEST,
@@ -27,6 +27,7 @@ import {
   RTO_AT,
   SENT_MAX,
   SEQ_TO_GUEST,
+  SYN_RETRIED,
   URGENT,
   WINDOW_FROM_GUEST,
 } from "./state.ts"
@@ -63,6 +64,7 @@ export function armRetransmission(ctx: Context, flow: number): void {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
   let delay = RTO_INITIAL_MS << w[base + RETRIES]!
+  if (delay < RTO_AFTER_RETRIES_MS && (w[base + STATE]! & SYN_RETRIED) !== 0) delay = RTO_AFTER_RETRIES_MS
   if (delay > ctx.config.rtoMaxMs) delay = ctx.config.rtoMaxMs
   const at = (ctx.now + delay) | 0
   w[base + RTO_AT] = at
@@ -103,6 +105,9 @@ export function sendData(ctx: Context, flow: number): number {
     if (want >= chunk) {
       rows = (want / chunk) | 0
       each = chunk
+    } else if (want > mss) {
+      // Whole segments: what is left of the window waits for more of it.
+      each = want - (want % mss)
     }
     rows = ctx.link.reserveRows(rows, header + each)
     if (rows === 0) return 1
@@ -179,6 +184,7 @@ function resendOne(ctx: Context, flow: number, header: number): number {
     const sentBytes = (w[base + SENT_MAX]! - sequence) | 0
     let length = got
     if (!probe && length > sentBytes) length = sentBytes
+    if (!probe && length > w[base + WINDOW_FROM_GUEST]!) length = w[base + WINDOW_FROM_GUEST]!
     if (length > 0) emitSegment(ctx, flow, row, length, sequence, tcp.PSH)
     const end = (sequence + length) | 0
     if (((end - w[base + SENT_MAX]!) | 0) > 0) w[base + SENT_MAX] = end
