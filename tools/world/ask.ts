@@ -12,9 +12,9 @@ export function clientCommand(job: Job, ...rest: readonly (string | number)[]): 
   return [process.execPath, "--disable-warning=ExperimentalWarning", CLIENT, job, ...rest.map(String)]
 }
 
-/** Run one job (see client.ts) in the namespace, for at most two minutes. */
+/** Run one job (see client.ts) in the namespace, for at most 50 s. */
 export async function ask(from: Namespace, job: Job, ...rest: readonly (string | number)[]): Promise<ClientResult> {
-  const outcome = await from.run(clientCommand(job, ...rest), { timeoutMs: 120_000 })
+  const outcome = await from.run(clientCommand(job, ...rest), { timeoutMs: 50_000 })
   const line = outcome.stdout.trim().split("\n").at(-1) ?? ""
   if (outcome.status === 0 && line.startsWith("{")) return JSON.parse(line) as ClientResult
   if (outcome.timedOut) return { error: "ETIMEDOUT", elapsedMs: outcome.elapsedMs }

@@ -65,6 +65,12 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
     `route add default via ${ROUTER.ipv6} dev eth0`,
   ])
   // Dropped without a word, so that a connection attempt hangs instead of being refused.
+  // The world routes, so that it also says what it cannot reach.
+  await world.must([
+    "sh",
+    "-c",
+    "for f in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 > /proc/sys/net/$f; done",
+  ])
   await ip(world, [`route add blackhole ${NOBODY.ipv4}/32`, `route add blackhole ${NOBODY.ipv6}/128`])
 
   const resolvConf = join(scratchDirectory(), `resolv.conf.${host.pid}`)
