@@ -36,6 +36,7 @@ constexpr uint32_t frameBytesMin = 14;
 /** One read of the socket, at most. Small enough that the frames are still in a level-2 cache when their payload is
  * written to sockets; large enough that the call itself does not count. */
 constexpr size_t readBytesMax = 256 << 10;
+static_assert(readBytesMax + prefixBytes + frameLengthMax <= rxArenaBytes, "a partial frame and a read fit the area");
 
 /** Clients that are turned away per call, at most. */
 constexpr int acceptMax = 64;

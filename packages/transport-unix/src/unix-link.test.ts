@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readSync, statSync, symlinkSync, writeFileSync, writeSync } from "node:fs"
+import { existsSync, readFileSync, readSync, rmSync, statSync, symlinkSync, writeFileSync, writeSync } from "node:fs"
 import { join } from "node:path"
 
 import { ADDRESS_LOCAL, ADDRESS_REMOTE, EADDRINUSE, ECONNRESET, EVENT_IN, FrameTable, RX_FRAME_MAX } from "@passt/core"
@@ -314,6 +314,8 @@ describe("the socket's path", () => {
     expect(statSync(one.path).isSocket()).toBe(true)
     one.close()
     two.close()
+    rmSync(one.path)
+    rmSync(two.path)
   })
 
   test("a link listens once", () => {
