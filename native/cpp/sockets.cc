@@ -199,7 +199,10 @@ static napi_value listenUdp(napi_env env, napi_callback_info info) {
 static int32_t pingSocket(Engine&, int32_t family) {
   const int32_t fd = makeSocket(family, SOCK_DGRAM, family == 6 ? int{IPPROTO_ICMPV6} : int{IPPROTO_ICMP});
   if (fd < 0) return fd;
-  const int32_t error = wantErrors(fd, family);
+  int32_t error = wantErrors(fd, family);
+  // Linux makes ping sockets with it set (INET_PROTOSW_REUSE): two could have one identifier, and each steal the other's
+  // replies.
+  if (!error) error = option(fd, SOL_SOCKET, SO_REUSEADDR, 0);
   return error ? abandon(fd, error) : fd;
 }
 

@@ -15,6 +15,7 @@ import {
 } from "@passt/core"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
 
+import { enterNamespace, runChild } from "./test-support/child.ts"
 import {
   addressAt,
   type Bench,
@@ -231,26 +232,59 @@ describe("error queue", () => {
   })
 })
 
-test.each([
-  [4, "127.0.0.1", 8, 0],
-  [6, "::1", 128, 129],
-])("a ping socket of family %i sends a request and gets the reply", (family, address, request, reply) => {
-  const fd = b.kernel.pingSocket(family)
-  // net.ipv4.ping_group_range may exclude us.
-  if (fd === -13) return
-  expect(fd).toBeGreaterThanOrEqual(0)
-  open.push(fd)
-  setAddress(b.kernel, ADDRESS_LOCAL, family === 4 ? "0.0.0.0" : "::", 0x4321)
-  expect(b.kernel.bind(fd, family)).toBe(0)
-  setAddress(b.kernel, ADDRESS_REMOTE, address, 0)
-  expect(b.kernel.connect(fd, family)).toBe(0)
-  send(fd, Buffer.from([request, 0, 0, 0, 0, 0, 0, 5, 1, 2, 3, 4]))
-  expect(b.kernel.watch(fd, 1)).toBe(0)
-  b.kernel.wait(1000)
-  const row = layRows(b.frames, 1, 100)
-  expect(b.kernel.receiveDatagrams(fd, row, 1, 100)).toBe(1)
-  const bytes = payloadAt(b.frames, row)
-  expect(bytes[0]).toBe(reply)
-  expect(bytes.readUInt16BE(4)).toBe(0x4321)
-  expect(bytes.subarray(6)).toEqual(Buffer.from([0, 5, 1, 2, 3, 4]))
+// In a network namespace of its own, where net.ipv4.ping_group_range is what the test wants.
+const entered = enterNamespace('echo "0 0" >/proc/sys/net/ipv4/ping_group_range')
+if (typeof entered === "string") console.log(`skipped, tests of ping sockets: ${entered}`)
+const inside = typeof entered === "string" ? [] : entered
+
+describe.skipIf(inside.length === 0)("ping sockets", () => {
+  test.each([
+    [4, "127.0.0.1", 8, 0],
+    [6, "::1", 128, 129],
+  ])("of family %i: a request gets its reply, with the socket's identifier", (family, address, request, reply) => {
+    const printed = runChild(
+      `
+      const { kernel, frames } = l.bench()
+      const fd = kernel.pingSocket(${family})
+      l.setAddress(kernel, core.ADDRESS_LOCAL, ${family} === 4 ? "0.0.0.0" : "::", 0x4321)
+      l.setAddress(kernel, core.ADDRESS_REMOTE, "${address}", 0)
+      const made = [kernel.bind(fd, ${family}), kernel.connect(fd, ${family}), kernel.watch(fd, 1)]
+      let row = l.layRows(frames, 1, 12)
+      l.fillPayload(frames, row, Buffer.from([${request}, 0, 0, 0, 0, 0, 0, 5, 1, 2, 3, 4]))
+      made.push(kernel.sendDatagrams(fd, 0, 1))
+      for (let i = 0; i < 20; i++) if (kernel.wait(100) > 0 && kernel.events[1] & core.EVENT_IN) break
+      row = l.layRows(frames, 1, 100)
+      made.push(kernel.receiveDatagrams(fd, row, 1, 100))
+      const bytes = l.payloadAt(frames, row)
+      console.log(JSON.stringify([made, bytes[0], bytes.subarray(4).toString("hex")]))`,
+      [],
+      inside,
+    )
+    expect(JSON.parse(printed)).toEqual([[0, 0, 0, 1, 1], reply, "4321000501020304"])
+  })
+
+  test.each([
+    [4, "127.0.0.1"],
+    [6, "::1"],
+  ])("of family %i: no two have one identifier", (family, address) => {
+    const printed = runChild(
+      `
+      const { kernel } = l.bench()
+      const one = kernel.pingSocket(${family})
+      const two = kernel.pingSocket(${family})
+      const bind = (fd, port) => {
+        l.setAddress(kernel, core.ADDRESS_LOCAL, ${family} === 4 ? "0.0.0.0" : "::", port)
+        return kernel.bind(fd, ${family})
+      }
+      l.setAddress(kernel, core.ADDRESS_REMOTE, "${address}", 0)
+      const results = [bind(one, 0x4321), kernel.connect(one, ${family}), bind(two, 0x4321), bind(two, 0x4322)]
+      kernel.close(one)
+      const three = kernel.pingSocket(${family})
+      results.push(bind(three, 0x4321))
+      console.log(JSON.stringify(results))`,
+      [],
+      inside,
+    )
+    expect(JSON.parse(printed)).toEqual([0, 0, -98, 0, 0])
+  })
 })

@@ -51,11 +51,19 @@ function make(config: Partial<Dhcp4Config> = {}): DhcpResponder {
 /** A message of a client; options in hex. */
 function message(
   optionsHex: string,
-  fields: { op?: string; hardware?: string; flags?: string; client?: string; relay?: string; magic?: string } = {},
+  fields: {
+    op?: string
+    hardware?: string
+    transaction?: string
+    flags?: string
+    client?: string
+    relay?: string
+    magic?: string
+  } = {},
 ): Uint8Array {
   return hex(`
     ${fields.op ?? "01"} ${fields.hardware ?? "01 06"} 00   // op, hardware type and length, hops
-    deadbeef                                                // transaction
+    ${fields.transaction ?? "deadbeef"}                     // transaction
     0003 ${fields.flags ?? "0000"}                          // seconds, flags
     ${fields.client ?? "00000000"}                          // client address
     00000000 00000000 ${fields.relay ?? "00000000"}         // your, server, relay address
@@ -163,6 +171,18 @@ describe("DhcpResponder", () => {
     expect(toHex(frame.subarray(30, 34))).toBe("ffffffff")
     expect(toHex(frame.subarray(52, 54))).toBe("8000")
     expect(isDatagramRight(frame)).toBe(true)
+  })
+
+  // RFC 768: zero on the wire says that there is no checksum.
+  it("sends a UDP checksum that computes to zero as ones", () => {
+    const frame = ask(make(), `${DISCOVER} ff`, { transaction: "00000000" })!
+    const sum = viewOf(frame).getUint16(40)
+    // The transaction is echoed, and enters the sum: this one makes its complement zero.
+    const transaction = sum.toString(16).padStart(8, "0")
+    const other = ask(make(), `${DISCOVER} ff`, { transaction })!
+    expect(toHex(other.subarray(46, 50))).toBe(transaction)
+    expect(viewOf(other).getUint16(40)).toBe(0xffff)
+    expect(isDatagramRight(other)).toBe(true)
   })
 
   it("echoes relay address, flags and hardware type", () => {

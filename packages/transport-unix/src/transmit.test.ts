@@ -106,17 +106,35 @@ describe("plain frames", () => {
     }
   })
 
-  test("a UDP checksum that comes out as zero is sent as ones", () => {
-    const frame = Buffer.alloc(60)
-    frame.writeUInt16BE(0xffff, 40)
-    const row = s.link.reserve(60)
-    s.frames.arena.set(frame, s.frames.offset[row]!)
-    s.frames.length[row] = 60
-    s.frames.flags[row] = FRAME_NEEDS_CHECKSUM
-    s.frames.checksumStart[row] = 34
-    s.frames.checksumOffset[row] = 6
-    s.link.commit(row)
-    expect(exchange()[0]!.readUInt16BE(40)).toBe(0xffff)
+  // RFC 768: zero says that there is none, and RFC 8200 section 8.1 forbids that over IPv6; elsewhere it is a checksum.
+  test.each([
+    ["UDP", 6, 0xffff],
+    ["TCP", 16, 0],
+    ["ICMPv6", 2, 0],
+  ])("a checksum of %s that computes to zero", (_, field, onWire) => {
+    for (const bytes of [20, 21, 1001]) {
+      const body = pattern(bytes, bytes)
+      const pseudo = pattern(40, 3)
+      // A word that makes the sum 0xffff, whose complement is zero.
+      body.writeUInt16BE(0, field)
+      body.writeUInt16BE(0, 10)
+      body.writeUInt16BE(internetChecksum(Buffer.concat([pseudo, body])), 10)
+      expect(internetChecksum(Buffer.concat([pseudo, body]))).toBe(0)
+      body.writeUInt16BE(~internetChecksum(pseudo) & 0xffff, field)
+
+      const frame = Buffer.concat([pattern(54), body])
+      const row = s.link.reserve(frame.length)
+      s.frames.arena.set(frame, s.frames.offset[row]!)
+      s.frames.length[row] = frame.length
+      s.frames.flags[row] = FRAME_NEEDS_CHECKSUM
+      s.frames.checksumStart[row] = 54
+      s.frames.checksumOffset[row] = field
+      s.link.commit(row)
+      const received = exchange()[0]!.subarray(54)
+      expect(received.readUInt16BE(field)).toBe(onWire)
+      // Either way the receiver finds it right.
+      expect(internetChecksum(Buffer.concat([pseudo, received]))).toBe(0)
+    }
   })
 
   test("rows whose columns contradict each other are left out, others are sent", () => {

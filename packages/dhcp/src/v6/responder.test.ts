@@ -118,6 +118,17 @@ describe("Dhcpv6Responder", () => {
     expect(lines).toEqual([`DHCPv6: advertise to solicit from ${GUEST_LINK_LOCAL}`])
   })
 
+  // RFC 8200 section 8.1: zero is forbidden over IPv6.
+  it("sends a UDP checksum that computes to zero as ones", () => {
+    const identifier = (value: number): string => `0003 000c ${value.toString(16).padStart(8, "0")} 00000e10 00001518`
+    const frame = ask(make(), wire.SOLICIT, `${CLIENT} ${identifier(0)}`)!
+    const sum = viewOf(frame).getUint16(60)
+    // The association's identifier is echoed, and enters the sum: this one makes its complement zero.
+    const other = ask(make(), wire.SOLICIT, `${CLIENT} ${identifier(sum)}`)!
+    expect(toHex(optionOf(other, options.IA_NA)!.subarray(0, 4))).toBe(sum.toString(16).padStart(8, "0"))
+    expect(viewOf(other).getUint16(60)).toBe(0xffff)
+  })
+
   it("replies to a SOLICIT with Rapid Commit at once", () => {
     const frame = ask(make(), wire.SOLICIT, `${CLIENT} ${IA} 000e 0000`)!
     expect(frame[62]).toBe(wire.REPLY)
