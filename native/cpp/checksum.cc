@@ -4,8 +4,6 @@
  */
 #include "checksum.h"
 
-#include "addon.h"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -89,13 +87,7 @@ const SumBytes sumBytes = sumBytesNeon;
 const SumBytes sumBytes = sumBytesScalar;
 #endif
 
-struct Variant {
-  const char* name;
-  SumBytes sum;
-};
-
-/** The variants that run here; the first is what sumBytes is checked against. */
-static size_t variants(Variant* out) {
+size_t checksumForms(ChecksumForm* out) {
   size_t count = 0;
   out[count++] = {"scalar", sumBytesScalar};
 #if defined(__x86_64__)
@@ -104,46 +96,6 @@ static size_t variants(Variant* out) {
   out[count++] = {"neon", sumBytesNeon};
 #endif
   return count;
-}
-
-/** checksumVariants(): names of what runs here, the chosen one last. */
-static napi_value checksumVariants(napi_env env, napi_callback_info) {
-  Variant known[2];
-  const size_t count = variants(known);
-  napi_value out = nullptr;
-  napi_create_array(env, &out);
-  for (size_t i = 0; i < count; i++) {
-    napi_value name = nullptr;
-    napi_create_string_utf8(env, known[i].name, NAPI_AUTO_LENGTH, &name);
-    napi_set_element(env, out, static_cast<uint32_t>(i), name);
-  }
-  return out;
-}
-
-/** checksum(variant, bytes, from, length, start): the folded, not complemented, sum as a number in network order;
- * `start` is added, a folded sum in network order. -EINVAL outside of `bytes` or without such a variant. */
-static napi_value checksum(napi_env env, napi_callback_info info) {
-  const Arguments arguments(env, info);
-  const std::string name = arguments.text(0);
-  size_t room = 0;
-  const auto* bytes = static_cast<const uint8_t*>(arguments.bytes(1, &room));
-  const int32_t from = arguments.integer(2), length = arguments.integer(3), start = arguments.integer(4);
-  if (!bytes || from < 0 || length < 0 || size_t(from) + size_t(length) > room) return arguments.result(-EINVAL);
-  Variant known[2];
-  const size_t count = variants(known);
-  for (size_t i = 0; i < count; i++) {
-    if (name != known[i].name) continue;
-    const uint8_t network[2] = {uint8_t(start >> 8), uint8_t(start)};
-    uint8_t folded[2];
-    store16(folded, foldSum(known[i].sum(bytes + from, static_cast<size_t>(length), load16(network))));
-    return arguments.result(folded[0] << 8 | folded[1]);
-  }
-  return arguments.result(-EINVAL);
-}
-
-void registerChecksum(napi_env env, napi_value exports) {
-  define(env, exports, "checksumVariants", checksumVariants);
-  define(env, exports, "checksum", checksum);
 }
 
 }  // namespace passt

@@ -18,8 +18,17 @@ using SumBytes = uint64_t (*)(const uint8_t* bytes, size_t length, uint64_t star
 
 uint64_t sumBytesScalar(const uint8_t* bytes, size_t length, uint64_t start);
 
-/** The fastest variant that this processor runs, chosen once. */
+/** The fastest form that this processor runs, chosen once. */
 extern const SumBytes sumBytes;
+
+struct ChecksumForm {
+  const char* name;
+  SumBytes sum;
+};
+constexpr size_t checksumFormMax = 2;
+
+/** The forms that run here. The first is the portable one, which the others are checked against. */
+size_t checksumForms(ChecksumForm* out);
 
 /** Folds to 16 bits with end-around carry. */
 inline uint16_t foldSum(uint64_t sum) {
