@@ -139,7 +139,13 @@ function prepare(options: PasstOptions, launch: Launch, made: string[]): () => n
     guest: config.guest,
     secret,
     translation: config.translation,
-    neighbours: { macs: neighbours.macs, lookup: (words, index) => neighbours.resolve(words, index) },
+    neighbours: {
+      macs: neighbours.macs,
+      lookup: (words, index) => neighbours.resolve(words, index),
+      get generation() {
+        return neighbours.generation
+      },
+    },
     responders: {
       arp,
       ...(ndp ? { ndp } : {}),

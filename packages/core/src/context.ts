@@ -22,6 +22,8 @@ export interface Neighbours {
   lookup(words: Int32Array, index: number): number
   /** Six bytes per row. */
   readonly macs: Uint8Array
+  /** Another number whenever an answer of `lookup` may have changed. */
+  readonly generation: number
 }
 
 export interface EngineConfig {

@@ -9,6 +9,7 @@
 import {
   Context,
   type EngineConfig,
+  type Neighbours,
   REF_EXTERNAL,
   REF_FLOW,
   REF_INDEX_MASK,
@@ -26,6 +27,8 @@ import {
   KIND_RETIRED,
   KIND_TCP,
   KIND_UDP,
+  FAR,
+  NEIGHBOUR,
   SIDE_GUEST,
 } from "./flow/table.ts"
 import { Listeners } from "./forward/listen.ts"
@@ -70,6 +73,7 @@ export class Engine {
   #macLow = -1
   /** Payload bytes sent to the guest when the last flush was made. */
   #flushedAt = 0
+  #neighbourGeneration = 0
 
   constructor(config: EngineConfig) {
     this.ctx = new Context(config)
@@ -111,6 +115,8 @@ export class Engine {
     ctx.count(COUNTER.turns)
     const { events } = kernel
     for (let i = 0; i < ready; i++) this.#event(events[2 * i]!, events[2 * i + 1]!)
+    const { neighbours } = ctx.config
+    if (neighbours !== undefined && neighbours.generation !== this.#neighbourGeneration) this.#renewNeighbours(neighbours)
     if (link.connected !== this.#wasConnected) this.#attachment()
     if (this.#receive || link.more) {
       this.#receive = false
@@ -177,6 +183,19 @@ export class Engine {
         return this.ping
       default:
         return undefined
+    }
+  }
+
+  /** Flows remember the row of their neighbour, so that a frame costs no lookup; the host's neighbours have changed. */
+  #renewNeighbours(neighbours: Neighbours): void {
+    this.#neighbourGeneration = neighbours.generation
+    const { flows, words } = this.ctx
+    for (let flow = 0; flow < flows.highWater; flow++) {
+      const base = flow << FLOW_SHIFT
+      const kind = words[base + KIND]!
+      if (kind === KIND_TCP || kind === KIND_UDP || kind === KIND_PING) {
+        words[base + NEIGHBOUR] = neighbours.lookup(words, base + FAR)
+      }
     }
   }
 
