@@ -2,13 +2,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { HOST, PORT } from "../tools/world/addresses.ts"
 import { ask } from "../tools/world/ask.ts"
-import { startServers } from "../tools/world/world.ts"
+import { ip, startServers } from "../tools/world/world.ts"
 import { FAMILIES } from "./lib/families.ts"
 import { missing, skipNote } from "./lib/needs.ts"
 import { createStage } from "./lib/stage.ts"
 import type { Stage } from "./lib/stage.ts"
 
 const MANY = 1000
+/** Where the world says that it has no route to (ICMP host unreachable, ICMPv6 no route). */
+const UNREACHABLE = { IPv4: "203.0.113.66", IPv6: "2001:db8:bad::1" } as const
 
 describe.skipIf(missing(["tun"]).length > 0)(`connections${skipNote("tun")}`, () => {
   let stage: Stage
@@ -18,7 +20,7 @@ describe.skipIf(missing(["tun"]).length > 0)(`connections${skipNote("tun")}`, ()
   })
   afterAll(() => stage?.close())
 
-  describe.each(FAMILIES)("$family", ({ server, host }) => {
+  describe.each(FAMILIES)("$family", ({ family, server, host }) => {
     test(`${MANY} at once from the guest`, async () => {
       expect(await ask(stage.guest, "many", server, PORT.echo, MANY)).toMatchObject({ count: MANY })
     })
@@ -39,6 +41,13 @@ describe.skipIf(missing(["tun"]).length > 0)(`connections${skipNote("tun")}`, ()
       // passt has accepted before it can know: the connection is reset, or closed without a byte.
       expect([result.error, result.text]).toSatisfy(([error, text]) => error === "ECONNRESET" || text === "")
       expect(result.elapsedMs).toBeLessThan(1000)
+    })
+    test("a host that is unreachable is reported as soon as the host's kernel knows", async () => {
+      const nowhere = UNREACHABLE[family]
+      await ip(stage.world.world, [`route replace unreachable ${nowhere}`])
+      const result = await ask(stage.guest, "tcp", nowhere, 80, "x")
+      expect(result.error).toBe("ECONNREFUSED")
+      expect(result.elapsedMs).toBeLessThan(1500)
     })
     test("UDP there and back, from both sides", async () => {
       expect(await ask(stage.guest, "udp", server, PORT.echo, "out", 3000)).toMatchObject({ text: "out" })
