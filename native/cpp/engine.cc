@@ -8,6 +8,7 @@
 #include <new>
 
 #include "addon.h"
+#include "namespace.h"
 #include "pcap.h"
 
 namespace passt {
@@ -31,6 +32,7 @@ struct Environment {
 
 static void closeEngine(Engine& engine) {
   forgetSignals(engine);
+  leaveNamespace(engine);
   if (engine.epollFd >= 0) ::close(engine.epollFd);
   if (engine.signalFd >= 0) ::close(engine.signalFd);
   engine.epollFd = engine.signalFd = -1;
@@ -137,6 +139,8 @@ static napi_value createEngine(napi_env env, napi_callback_info info) {
   bindErrorQueue(env, object, &engine);
   bindTcpInfo(env, object, &engine);
   bindPcap(env, object, &engine);
+  bindNamespace(env, object, &engine);
+  bindNetlink(env, object, &engine);
   bindUnixLink(env, object, &engine);
   return object;
 }

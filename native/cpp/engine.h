@@ -19,6 +19,7 @@
 namespace passt {
 
 class Pcap;
+struct NamespaceThread;
 
 /** Capacities and column numbers: equal to packages/core/src/{limits,frames,kernel}.ts; checked when attaching. */
 constexpr int32_t rxFrameMax = 256;
@@ -90,6 +91,8 @@ struct Engine {
 
   uint8_t* skipBlock = nullptr;
   Pcap* pcap = nullptr;
+  /** The thread in the target network namespace (namespace.h), once it was entered. */
+  NamespaceThread* space = nullptr;
   Owned* owned = nullptr;
 
   iovec iovecs[gatherMax + skipBlockMax];
@@ -144,6 +147,8 @@ void bindDatagram(napi_env env, napi_value object, Engine* engine);
 void bindErrorQueue(napi_env env, napi_value object, Engine* engine);
 void bindTcpInfo(napi_env env, napi_value object, Engine* engine);
 void bindPcap(napi_env env, napi_value object, Engine* engine);
+void bindNamespace(napi_env env, napi_value object, Engine* engine);
+void bindNetlink(napi_env env, napi_value object, Engine* engine);
 void bindUnixLink(napi_env env, napi_value object, Engine* engine);
 
 }  // namespace passt

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "addon.h"
+#include "engine.h"
+#include "namespace.h"
 
 namespace passt {
 namespace {
@@ -17,13 +19,10 @@ constexpr int RECEIVE_BUFFER_BYTES = 1 << 20;
 // A dump is served by the kernel within the very call; a second means that something is badly wrong.
 constexpr time_t DUMP_TIMEOUT_SECONDS = 5;
 
-// netlinkOpen(groups, nonBlocking 0 or 1): a socket bound to the RTMGRP_* groups, for the calling thread's network namespace.
 // @returns the descriptor or -errno
-napi_value netlinkOpen(napi_env env, napi_callback_info info) {
-  Arguments in(env, info);
-  bool nonBlocking = in.integer(1) != 0;
+int32_t openRouteSocket(uint32_t groups, bool nonBlocking) {
   int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | (nonBlocking ? SOCK_NONBLOCK : 0), NETLINK_ROUTE);
-  if (fd < 0) return in.result(-errno);
+  if (fd < 0) return -errno;
 
   int one = 1;
   int room = RECEIVE_BUFFER_BYTES;
@@ -36,13 +35,26 @@ napi_value netlinkOpen(napi_env env, napi_callback_info info) {
 
   sockaddr_nl self = {};
   self.nl_family = AF_NETLINK;
-  self.nl_groups = static_cast<uint32_t>(in.integer(0));
+  self.nl_groups = groups;
   if (bind(fd, reinterpret_cast<sockaddr*>(&self), sizeof self) < 0) {
     int error = errno;
     close(fd);
-    return in.result(-error);
+    return -error;
   }
-  return in.result(fd);
+  return fd;
+}
+
+// netlinkOpen(groups, nonBlocking 0 or 1): a socket bound to the RTMGRP_* groups, for the calling thread's network namespace.
+// @returns the descriptor or -errno
+napi_value netlinkOpen(napi_env env, napi_callback_info info) {
+  Arguments in(env, info);
+  return in.result(openRouteSocket(static_cast<uint32_t>(in.integer(0)), in.integer(1) != 0));
+}
+
+// netlinkOpenInNamespace(groups, nonBlocking 0 or 1): as netlinkOpen, for the network namespace that the engine has entered.
+int32_t netlinkOpenInNamespace(Engine& engine, int32_t groups, int32_t nonBlocking) {
+  return atPlace(engine, placeNamespace,
+                 [=] { return openRouteSocket(static_cast<uint32_t>(groups), nonBlocking != 0); });
 }
 
 // netlinkSend(fd, bytes, length): one request to the kernel. @returns bytes sent or -errno
@@ -89,6 +101,10 @@ napi_value netlinkReceive(napi_env env, napi_callback_info info) {
 }
 
 }  // namespace
+
+void bindNetlink(napi_env env, napi_value object, Engine* engine) {
+  defineHot<netlinkOpenInNamespace>(env, object, "netlinkOpenInNamespace", engine);
+}
 
 void registerNetlink(napi_env env, napi_value exports) {
   define(env, exports, "netlinkOpen", netlinkOpen);

@@ -60,6 +60,8 @@ export interface RawEngine {
 
   openCapture(path: string): number
   closeCapture(): number
+  enterNamespace(netnsFd: number): number
+  netlinkOpenInNamespace(groups: number, nonBlocking: number): number
   createUnixLink(state: Int32Array): RawUnixLink | number
 }
 

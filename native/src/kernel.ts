@@ -163,6 +163,17 @@ export class NativeKernel implements Kernel {
     return this.raw.readError(fd, row, bytes)
   }
 
+  /** Starts a thread in another network namespace, once; from then on sockets can be created there.
+   * @param netnsFd an open nsfs file, /proc/PID/ns/net or the like; it can be closed afterwards
+   * @returns 0 or -errno: EPERM without CAP_SYS_ADMIN in our user namespace and in the one that owns the other */
+  enterNamespace(netnsFd: number): number {
+    return this.raw.enterNamespace(netnsFd)
+  }
+  /** As `netlinkOpen`, in the namespace that was entered. @returns the descriptor, or -errno: ENONET before */
+  netlinkOpenInNamespace(groups: number, nonBlocking: boolean): number {
+    return this.raw.netlinkOpenInNamespace(groups, nonBlocking ? 1 : 0)
+  }
+
   /** Turns signals into events: `wait` reports `ref` when one of `signals` (SIGNAL) has arrived, for this process.
    * @returns 0 or -errno */
   watchSignals(ref: number, signals: readonly number[]): number {
