@@ -36,7 +36,9 @@ function fail(message) {
 }
 
 function isThere(command) {
-  return `${process.env.PATH ?? ""}:/usr/sbin:/sbin`.split(":").some((folder) => folder !== "" && existsSync(join(folder, command)))
+  return `${process.env.PATH ?? ""}:/usr/sbin:/sbin`
+    .split(":")
+    .some((folder) => folder !== "" && existsSync(join(folder, command)))
 }
 
 /** Sees to it that commands exist: installs them as root, else says how. */
@@ -55,7 +57,9 @@ function need(commands) {
 
 /** Installs the workspace's packages, unless that has been done for this lock file. */
 function install() {
-  const lock = createHash("sha256").update(readFileSync(join(root, "pnpm-lock.yaml"))).digest("hex")
+  const lock = createHash("sha256")
+    .update(readFileSync(join(root, "pnpm-lock.yaml")))
+    .digest("hex")
   const stamp = join(root, "node_modules/.installed")
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === lock) return
   // npx has chosen the version that package.json pins; pnpm need not look for itself in the registry once more.
@@ -96,6 +100,11 @@ switch (task) {
     run("node", ["tools/bench/run.ts", ...args])
     break
   case "check":
+    if (args[0] === "--sanitize") {
+      build()
+      run("node", ["tools/sanitize.ts", ...args.slice(1)])
+      break
+    }
     install()
     run("oxfmt", ["--check", "."])
     run("oxlint", ["--quiet"])
