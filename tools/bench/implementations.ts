@@ -79,24 +79,20 @@ const NODE_FLAGS: readonly string[] = [
   "--no-memory-reducer",
 ]
 
-const OBSERVATION_FLAGS: Record<Observation, (folder: string) => string[]> = {
-  none: () => [],
-  profile: (folder) => ["--cpu-prof", `--cpu-prof-dir=${folder}`, "--cpu-prof-interval=500"],
-  collections: () => ["--trace-gc"],
+const OBSERVATION_FLAGS: Record<Observation, readonly string[]> = {
+  none: [],
+  profile: ["--perf-basic-prof"],
+  collections: ["--trace-gc"],
 }
 
 /**
  * The command line up to passt's own options. To watch our program, the launcher is left out, since it takes no flags
  * for the runtime.
  */
-export const commandOf = (
-  implementation: Implementation,
-  observation: Observation,
-  profileFolder: string,
-): readonly string[] => {
+export const commandOf = (implementation: Implementation, observation: Observation): readonly string[] => {
   if (observation === "none") return implementation.command
   const library = join(DIST, "lib/passt")
   const node = join(library, "node")
   if (!existsSync(node)) throw new Error(`no runtime at ${node}: the program can't be watched`)
-  return [node, ...NODE_FLAGS, ...OBSERVATION_FLAGS[observation](profileFolder), join(library, "passt.mjs")]
+  return [node, ...NODE_FLAGS, ...OBSERVATION_FLAGS[observation], join(library, "passt.mjs")]
 }

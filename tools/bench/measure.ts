@@ -1,13 +1,13 @@
 /** One measurement: a fresh world, one implementation, one scenario. */
 
 import { spawn, type ChildProcess } from "node:child_process"
-import { chmodSync, mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { commandOf, type Implementation, type Observation } from "./implementations.ts"
 import { lineReader, type LineReader } from "./lines.ts"
 import { usageOf, type Usage } from "./process-usage.ts"
-import { readProfile, type ProfileShares } from "./profile.ts"
+import { startProfiler, type ProfileShares } from "./profile.ts"
 import { costOf, rateOf, type Scenario } from "./scenarios.ts"
 import { FORWARDED_PORT, HOST_PORT, openWorld, type World } from "./world.ts"
 
@@ -112,14 +112,13 @@ export const measure = async (
   options: MeasureOptions,
 ): Promise<Measurement> => {
   const profileFolder = mkdtempSync(join(tmpdir(), "passt-bench-profile-"))
-  // passt started by root writes its profile as nobody.
-  chmodSync(profileFolder, 0o777)
   const observation = implementation.isOurs ? options.observation : "none"
   const { bridge, txQueueLength, napi } = options
-  const passt = commandOf(implementation, observation, profileFolder)
+  const passt = commandOf(implementation, observation)
   try {
     const world = await openWorld({ passt, bridge, mtu: scenario.mtu, txQueueLength, napi })
     try {
+      const profiler = observation === "profile" ? startProfiler(world.passt.pid!, profileFolder) : undefined
       const marks = await run(world, scenario, options)
       const { count, seconds, p50, p99 } = marks.result
       const measurement: Measurement = {
@@ -139,10 +138,7 @@ export const measure = async (
           ({ text, atMs }) => atMs >= marks.startMs && atMs <= marks.endMs && /Scavenge|Mark-Compact/.test(text),
         ).length
       }
-      if (observation === "profile") {
-        await world.stopPasst()
-        measurement.profile = readProfile(profileFolder, marks)
-      }
+      if (profiler !== undefined) measurement.profile = await profiler.read(marks)
       return measurement
     } catch (error) {
       throw new Error(`${(error as Error).message}\n${world.log()}`.trim())

@@ -23,7 +23,7 @@ Measures passt beside reference binaries, in namespaces of its own, alternating 
   --napi            let the guest's kernel coalesce received frames
   --json FILE       write everything measured there too
   --check           exit 1 if ours misses a target
-  --cpu-prof        run ours under V8's profiler and tell JavaScript from native code
+  --profile         record ours with perf and tell JavaScript from native code
   --gc              count garbage collections of ours while measured
   --quick           one short run of each, without fetching anything: does it all still work?
 `
@@ -85,7 +85,7 @@ const FLAGS = {
   napi: { type: "boolean", default: false },
   json: { type: "string" },
   check: { type: "boolean", default: false },
-  "cpu-prof": { type: "boolean", default: false },
+  profile: { type: "boolean", default: false },
   gc: { type: "boolean", default: false },
   quick: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
@@ -101,7 +101,7 @@ export const parseOptions = (args: string[]): Options | undefined => {
     }
   })()
   if (values.help) return undefined
-  if (values.gc && values["cpu-prof"]) throw new UsageError("--gc and --cpu-prof disturb each other: choose one")
+  if (values.gc && values.profile) throw new UsageError("--gc and --profile disturb each other: choose one")
   const families = listOf(values.family).map((text) => {
     if (text !== "4" && text !== "6") throw new UsageError(`--family: 4 or 6, not "${text}"`)
     return Number(text) as Family
@@ -125,6 +125,6 @@ export const parseOptions = (args: string[]): Options | undefined => {
     napi: values.napi,
     json: values.json,
     check: values.check,
-    observation: values.gc ? "collections" : values["cpu-prof"] ? "profile" : "none",
+    observation: values.gc ? "collections" : values.profile ? "profile" : "none",
   }
 }

@@ -108,10 +108,10 @@ const observationLines = ({ scenario, rows }: Block): string[] =>
       lines.push(`${scenarioName(scenario)}: garbage collections while measured: ${counts}`)
     }
     if (last?.profile !== undefined) {
-      const { javascript, native, collector, samples, waiting, top } = last.profile
+      const { javascript, native, collector, samples, top } = last.profile
       lines.push(
         `${scenarioName(scenario)}: JavaScript ${percent(javascript)}, native ${percent(native)}, ` +
-          `collector ${percent(collector)} of ${samples} samples; ${waiting} more while waiting`,
+          `collector ${percent(collector)} of ${samples} samples`,
         ...top.map(({ name, share }) => `    ${percent(share).padStart(7)}  ${name}`),
       )
     }

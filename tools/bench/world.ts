@@ -82,8 +82,6 @@ export interface World {
   guestSeenByHost(family: Family): string
   /** What passt and the bridge wrote to standard error, for a failure's message. */
   log(): string
-  /** Asks passt to end and waits for it, so that it can write a profile. */
-  stopPasst(): Promise<void>
   /** Ends every process and removes everything. */
   close(): void
 }
@@ -140,14 +138,6 @@ export const openWorld = async (options: WorldOptions): Promise<World> => {
       hostSeenByGuest: (family) => GATEWAY[family],
       guestSeenByHost: (family) => LOOPBACK[family],
       log: readLog,
-      stopPasst: async () => {
-        if (exited(passt)) return
-        const end = new Promise((done) => passt.once("exit", done))
-        passt.kill("SIGTERM")
-        const timer = setTimeout(() => passt.kill("SIGKILL"), 5000)
-        await end
-        clearTimeout(timer)
-      },
       close,
     }
   } catch (error) {
