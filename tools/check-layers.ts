@@ -14,6 +14,7 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   "packages/dhcp": { node: false, from: ["@passt/core", "@passt/core/wire"] },
   "packages/ndp": { node: false, from: ["@passt/core", "@passt/core/wire"] },
   "packages/transport-unix": { node: true, from: ["@passt/core", "@passt/native"] },
+  "packages/transport-tap": { node: true, from: ["@passt/core", "@passt/native"] },
   "packages/host": { node: true, from: ["@passt/core", "@passt/core/wire", "@passt/native"] },
   "packages/cli": { node: true, from: ["@passt/core", "@passt/core/wire"] },
   native: { node: true, from: ["@passt/core"] },

@@ -46,4 +46,16 @@ inline uint16_t load16(const uint8_t* at) {
 }
 inline void store16(uint8_t* at, uint16_t value) { memcpy(at, &value, 2); }
 
+/** Completes a checksum as FRAME_NEEDS_CHECKSUM says (packages/core/src/frames.ts); false if it would not lie within the
+ * frame. */
+inline bool finishChecksum(uint8_t* frame, int32_t length, int32_t start, int32_t offset) {
+  constexpr int32_t udpChecksum = 6;
+  if (start < 0 || offset < 0 || start > length || offset > length - start - 2) return false;
+  uint16_t sum = static_cast<uint16_t>(~foldSum(sumBytes(frame + start, static_cast<size_t>(length - start), 0)));
+  // Zero means "no checksum" in UDP (RFC 768); its other representation stands for it.
+  if (sum == 0 && offset == udpChecksum) sum = 0xffff;
+  store16(frame + start + offset, sum);
+  return true;
+}
+
 }  // namespace passt

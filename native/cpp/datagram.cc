@@ -11,71 +11,132 @@
 
 namespace passt {
 
-/** Datagrams that one call with UDP_SEGMENT may carry (UDP_MAX_SEGMENTS of older kernels), and the fewest that pay for it. */
+/** Equally long datagrams of several rows that one message may carry (UDP_MAX_SEGMENTS of older kernels), and the fewest that
+ * pay for it. */
 static constexpr int32_t segmentsMax = 64;
 static constexpr int32_t segmentsMin = 4;
 /** Longest datagram to send that way: it must fit the MTU of the way out, and any link of the internet carries this. */
 static constexpr size_t segmentBytesMax = 1232;
-/** Runs per call; later datagrams go one by one. */
-static constexpr int32_t runsMax = 64;
+/** Messages per call that the kernel cuts; later datagrams go one by one. */
+static constexpr int32_t cutMax = 64;
 
-/**
- * Prepares messages for the gathered rows. With `segment`, a run of equally long datagrams becomes one
- * message that the kernel, or the network device, cuts (udp(7), UDP_SEGMENT): the receiver sees the same datagrams.
- * @returns the number of messages, or -EINVAL
- */
-static int32_t prepareMessages(Engine& engine, int32_t start, int32_t count, bool segment, uint8_t* control) {
-  constexpr size_t controlBytes = CMSG_SPACE(sizeof(uint16_t));
-  for (int32_t i = 0; i < count; i++) {
-    int32_t length = 0;
-    uint8_t* const payload = engine.rowPayload(engine.gather[start + i], &length);
-    if (!payload) return -EINVAL;
-    engine.iovecs[i] = {payload, static_cast<size_t>(length)};
-  }
-  int32_t messages = 0;
-  int32_t runs = 0;
-  for (int32_t i = 0; i < count;) {
-    const size_t bytes = engine.iovecs[i].iov_len;
-    int32_t run = 1;
-    if (segment && bytes > 0 && bytes <= segmentBytesMax && runs < runsMax) {
-      const int32_t most = count - i < segmentsMax ? count - i : segmentsMax;
-      while (run < most && engine.iovecs[i + run].iov_len == bytes) run++;
-      if (run < segmentsMin) run = 1;
-    }
-    msghdr& header = engine.messages[messages++].msg_hdr;
+/** What sendmmsg is given. */
+struct Messages {
+  int32_t count = 0;
+  int32_t pieces = 0;
+  int32_t cuts = 0;
+  /** Rows that are done with each message: 0 for all but the last of a row that is split. */
+  uint8_t rows[gatherMax];
+  alignas(cmsghdr) uint8_t control[cutMax][CMSG_SPACE(sizeof(uint16_t))];
+
+  /** Appends a message of the last `vectors` pieces. @param cut bytes of each datagram, 0 for one datagram */
+  void add(Engine& engine, int32_t vectors, size_t cut, int32_t rowsDone) {
+    rows[count] = static_cast<uint8_t>(rowsDone);
+    msghdr& header = engine.messages[count++].msg_hdr;
     header = {};
-    header.msg_iov = &engine.iovecs[i];
-    header.msg_iovlen = static_cast<size_t>(run);
-    if (run > 1) {
-      header.msg_control = control + static_cast<size_t>(runs++) * controlBytes;
-      header.msg_controllen = controlBytes;
-      cmsghdr* const message = CMSG_FIRSTHDR(&header);
-      message->cmsg_level = SOL_UDP;
-      message->cmsg_type = UDP_SEGMENT;
-      message->cmsg_len = CMSG_LEN(sizeof(uint16_t));
-      const uint16_t size = static_cast<uint16_t>(bytes);
-      memcpy(CMSG_DATA(message), &size, sizeof size);
-    }
-    i += run;
+    header.msg_iov = &engine.iovecs[pieces - vectors];
+    header.msg_iovlen = static_cast<size_t>(vectors);
+    if (cut == 0) return;
+    header.msg_control = control[cuts++];
+    header.msg_controllen = sizeof control[0];
+    cmsghdr* const message = CMSG_FIRSTHDR(&header);
+    message->cmsg_level = SOL_UDP;
+    message->cmsg_type = UDP_SEGMENT;
+    message->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+    const auto size = static_cast<uint16_t>(cut);
+    memcpy(CMSG_DATA(message), &size, sizeof size);
   }
-  return messages;
+};
+
+/** A row's payload, and how long its datagrams are: 0 when it is only one. */
+struct Datagrams {
+  uint8_t* payload;
+  size_t bytes;
+  size_t each;
+};
+
+static bool datagramsOf(const Engine& engine, int32_t row, Datagrams* out) {
+  int32_t length = 0;
+  out->payload = engine.rowPayload(row, &length);
+  if (!out->payload) return false;
+  out->bytes = static_cast<size_t>(length);
+  const int32_t each = engine.column(columnFlags)[row] & frameSegmentUdp ? engine.column(columnSegmentSize)[row] : 0;
+  out->each = each > 0 && each < length ? static_cast<size_t>(each) : 0;
+  return true;
 }
 
+/** Appends the datagrams of one row as a message each, if all fit. @returns whether they did */
+static bool split(Engine& engine, const Datagrams& row, Messages& out) {
+  const size_t parts = (row.bytes + row.each - 1) / row.each;
+  if (parts > static_cast<size_t>(gatherMax - out.pieces)) return false;
+  for (size_t from = 0; from < row.bytes; from += row.each) {
+    const size_t bytes = row.bytes - from < row.each ? row.bytes - from : row.each;
+    engine.iovecs[out.pieces++] = {row.payload + from, bytes};
+    out.add(engine, 1, 0, from + bytes == row.bytes);
+  }
+  return true;
+}
+
+/**
+ * Prepares messages for the gathered rows, as many as fit. With `cut`, the kernel or the network device does the cutting
+ * (udp(7), UDP_SEGMENT) of a guest's super-frame, and of a run of equally long datagrams; the receiver sees the same
+ * datagrams.
+ * @returns false when a row makes no sense
+ */
+static bool prepareMessages(Engine& engine, int32_t start, int32_t count, bool cut, Messages& out) {
+  for (int32_t i = 0; i < count && out.pieces < gatherMax;) {
+    Datagrams row;
+    if (!datagramsOf(engine, engine.gather[start + i], &row)) return false;
+    if (row.each > 0) {
+      if (cut && out.cuts < cutMax) {
+        engine.iovecs[out.pieces++] = {row.payload, row.bytes};
+        out.add(engine, 1, row.each, 1);
+      } else if (!split(engine, row, out)) {
+        // The next call goes on here; a row that no call could take is not one that any guest's kernel makes.
+        return out.count > 0;
+      }
+      i++;
+      continue;
+    }
+    engine.iovecs[out.pieces++] = {row.payload, row.bytes};
+    int32_t run = 1;
+    if (cut && out.cuts < cutMax && row.bytes > 0 && row.bytes <= segmentBytesMax) {
+      int32_t most = count - i < segmentsMax ? count - i : segmentsMax;
+      if (most > gatherMax - out.pieces) most = gatherMax - out.pieces;
+      Datagrams next;
+      while (run < most && datagramsOf(engine, engine.gather[start + i + run], &next) && next.each == 0 &&
+             next.bytes == row.bytes) {
+        engine.iovecs[out.pieces++] = {next.payload, next.bytes};
+        run++;
+      }
+      if (run < segmentsMin) {
+        out.pieces -= run - 1;
+        run = 1;
+      }
+    }
+    out.add(engine, run, run > 1 ? row.bytes : 0, run);
+    i += run;
+  }
+  return true;
+}
+
+/** @returns rows that are done, or -errno when the first failed. A super-frame that was begun counts as done: what was left
+ * of it is lost. */
 static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t count) {
   if (!engine.gather || start < 0 || count < 0 || start > gatherMax - count) return -EINVAL;
-  alignas(cmsghdr) uint8_t control[runsMax * CMSG_SPACE(sizeof(uint16_t))];
-  for (bool segment = count >= segmentsMin;; segment = false) {
-    const int32_t messages = prepareMessages(engine, start, count, segment, control);
-    if (messages < 0) return messages;
-    const int sent = sendmmsg(fd, engine.messages, static_cast<unsigned>(messages), MSG_DONTWAIT | MSG_NOSIGNAL);
+  for (bool cut = true;; cut = false) {
+    Messages messages;
+    if (!prepareMessages(engine, start, count, cut, messages)) return -EINVAL;
+    const int sent = sendmmsg(fd, engine.messages, static_cast<unsigned>(messages.count), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
       // Devices without checksum offload refuse it, old kernels do not know it, small MTUs have no room.
-      if (segment && (errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == EOPNOTSUPP)) continue;
+      const bool refused = errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == EOPNOTSUPP;
+      if (messages.cuts > 0 && refused) continue;
       return -errno;
     }
-    int32_t datagrams = 0;
-    for (int i = 0; i < sent; i++) datagrams += static_cast<int32_t>(engine.messages[i].msg_hdr.msg_iovlen);
-    return datagrams;
+    int32_t rows = 0;
+    for (int i = 0; i < sent; i++) rows += messages.rows[i];
+    return sent > 0 && messages.rows[sent - 1] == 0 ? rows + 1 : rows;
   }
 }
 

@@ -142,6 +142,7 @@ static napi_value createEngine(napi_env env, napi_callback_info info) {
   bindNamespace(env, object, &engine);
   bindNetlink(env, object, &engine);
   bindUnixLink(env, object, &engine);
+  bindTapLink(env, object, &engine);
   return object;
 }
 

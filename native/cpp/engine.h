@@ -54,7 +54,7 @@ enum Column : int32_t {
   columnCount,
 };
 
-enum FrameFlag : int32_t { frameNeedsChecksum = 1, frameSegmentTcp4 = 2, frameSegmentTcp6 = 4 };
+enum FrameFlag : int32_t { frameNeedsChecksum = 1, frameSegmentTcp4 = 2, frameSegmentTcp6 = 4, frameSegmentUdp = 8 };
 
 /** What an epoll registration belongs to besides its ref: a room that wants to know that its own descriptor was ready. */
 constexpr uint32_t sourceNone = 0;
@@ -150,5 +150,6 @@ void bindPcap(napi_env env, napi_value object, Engine* engine);
 void bindNamespace(napi_env env, napi_value object, Engine* engine);
 void bindNetlink(napi_env env, napi_value object, Engine* engine);
 void bindUnixLink(napi_env env, napi_value object, Engine* engine);
+void bindTapLink(napi_env env, napi_value object, Engine* engine);
 
 }  // namespace passt

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "addon.h"
+#include "checksum.h"
 #include "engine.h"
 
 namespace passt {
@@ -66,20 +67,26 @@ void Pcap::append32(uint32_t value) {
   append(bytes, sizeof bytes);
 }
 
-void Pcap::record(size_t length) {
-  if (used_ + 16 + length > capacity) flush();
+/** Begins a record. @returns the bytes of the frame that belong to it */
+size_t Pcap::record(size_t length) {
+  const size_t recorded = length < snapLength ? length : snapLength;
+  if (used_ + 16 + recorded > capacity) flush();
   timespec time{};
   clock_gettime(CLOCK_REALTIME, &time);
   append32(static_cast<uint32_t>(time.tv_sec));
   append32(static_cast<uint32_t>(time.tv_nsec / 1000));
+  append32(static_cast<uint32_t>(recorded));
   append32(static_cast<uint32_t>(length));
-  append32(static_cast<uint32_t>(length));
+  return recorded;
 }
 
-void Pcap::frame(const uint8_t* bytes, size_t length) {
-  if (length > snapLength) return;
-  record(length);
-  append(bytes, length);
+void Pcap::frame(const uint8_t* bytes, size_t length) { append(bytes, record(length)); }
+
+void Pcap::unfinished(const uint8_t* bytes, size_t length, int32_t start, int32_t offset) {
+  const size_t recorded = record(length);
+  uint8_t* const copy = buffer_ + used_;
+  append(bytes, recorded);
+  if (recorded == length) finishChecksum(copy, static_cast<int32_t>(length), start, offset);
 }
 
 void Pcap::frame(const iovec* pieces, size_t count, size_t skip) {

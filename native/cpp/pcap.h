@@ -23,6 +23,10 @@ class Pcap {
 
   /** Adds a frame that lies in one piece. */
   void frame(const uint8_t* bytes, size_t length);
+  /** Adds a frame whose checksum somebody else finishes: recorded as it will be. A super-frame is recorded whole, as a
+   * capture in the guest shows it. `start` and `offset` as in the frame table; a frame that they don't fit is recorded
+   * as it is. */
+  void unfinished(const uint8_t* bytes, size_t length, int32_t start, int32_t offset);
   /** Adds a frame that lies in several pieces, after `skip` bytes of the first. */
   void frame(const iovec* pieces, size_t count, size_t skip);
   /** Writes what has been collected. */
@@ -30,7 +34,7 @@ class Pcap {
 
  private:
   explicit Pcap(int fd) : fd_(fd) {}
-  void record(size_t length);
+  size_t record(size_t length);
   void append(const void* bytes, size_t length);
   void append32(uint32_t value);
 

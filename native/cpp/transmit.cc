@@ -16,7 +16,6 @@ constexpr int32_t ipv4TotalLength = 2, ipv4Checksum = 10, ipv4Source = 12;
 constexpr int32_t ipv6PayloadLength = 4, ipv6Source = 8, ipv6Header = 40;
 constexpr int32_t tcpSequence = 4, tcpOffset = 12, tcpFlags = 13, tcpChecksum = 16;
 constexpr int32_t tcpFin = 0x01, tcpPush = 0x08;
-constexpr int32_t udpChecksum = 6;
 constexpr uint8_t protocolTcp = 6;
 
 static void put16(uint8_t* at, uint32_t value) {
@@ -83,17 +82,6 @@ void Transmit::piece(const uint8_t* at, int32_t length, bool merge) {
   pieces_[tail_++] = {const_cast<uint8_t*>(at), static_cast<size_t>(length)};
 }
 
-/** Completes the checksum as FRAME_NEEDS_CHECKSUM says; false if it would not lie within the frame. */
-static bool finishChecksum(uint8_t* frame, int32_t length, int32_t start, int32_t offset) {
-  if (start < 0 || offset < 0 || start > length || offset > length - start - 2) return false;
-  uint8_t* const field = frame + start + offset;
-  uint16_t sum = static_cast<uint16_t>(~foldSum(sumBytes(frame + start, static_cast<size_t>(length - start), 0)));
-  // Zero means "no checksum" in UDP (RFC 768); its other representation stands for it.
-  if (sum == 0 && offset == udpChecksum) sum = 0xffff;
-  store16(field, sum);
-  return true;
-}
-
 void Transmit::plain(Engine& engine) {
   const int32_t length = engine.column(columnLength)[row_];
   const int32_t wire = onWire(length);
@@ -113,7 +101,7 @@ void Transmit::plain(Engine& engine) {
   if (engine.pcap) engine.pcap->frame(frame, static_cast<size_t>(wire - prefixBytes));
 }
 
-bool Transmit::cutOf(const Engine& engine, int32_t row, Cut* cut) {
+bool cutOf(const Engine& engine, int32_t row, Cut* cut) {
   const int32_t flags = engine.column(columnFlags)[row];
   const int32_t length = engine.column(columnLength)[row];
   cut->v6 = flags & frameSegmentTcp6;

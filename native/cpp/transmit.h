@@ -22,6 +22,21 @@ namespace passt {
 /** Bytes before each frame on a stream: its length, big-endian. */
 constexpr int32_t prefixBytes = 4;
 
+/** Ethernet, IPv4 or IPv6 header with options, TCP header with options. */
+constexpr int32_t headerMax = 14 + 60 + 60;
+
+/** How a large TCP segment is cut. */
+struct Cut {
+  int32_t header;   // bytes of all headers
+  int32_t tcp;      // where the TCP header begins
+  int32_t payload;  // bytes
+  int32_t mss;
+  int32_t frames;
+  bool v6;
+};
+/** Reads from a row how it is to be cut. @returns false if its columns make no sense */
+bool cutOf(const Engine& engine, int32_t row, Cut* cut);
+
 class Transmit {
  public:
   /** Prepares rows [from, to), as many as fit the pieces, in order.
@@ -42,22 +57,11 @@ class Transmit {
   int32_t refused = 0;
 
  private:
-  /** How one row is cut; false if its columns make no sense. */
-  struct Cut {
-    int32_t header;   // bytes of all headers
-    int32_t tcp;      // where the TCP header begins
-    int32_t payload;  // bytes
-    int32_t mss;
-    int32_t frames;
-    bool v6;
-  };
-  static bool cutOf(const Engine& engine, int32_t row, Cut* cut);
   void plain(Engine& engine);
   bool segments(Engine& engine, const Cut& cut);
   void piece(const uint8_t* at, int32_t length, bool merge);
 
-  /** Ethernet, IPv4 or IPv6 header with options, TCP header with options; prefix; rounded up. */
-  static constexpr int32_t headerMax = 14 + 60 + 60;
+  /** Rounded up. */
   static constexpr int32_t scratchBytes = prefixBytes + headerMax + 2;
   static constexpr size_t pieceMax = 1024;
 

@@ -63,6 +63,7 @@ export interface RawEngine {
   enterNamespace(netnsFd: number): number
   netlinkOpenInNamespace(groups: number, nonBlocking: number): number
   createUnixLink(state: Int32Array): RawUnixLink | number
+  createTapLink(state: Int32Array): RawTapLink | number
 }
 
 /** Calls of one UNIX stream link (cpp/unix-link.cc). */
@@ -74,6 +75,17 @@ export interface RawUnixLink {
   receive(): number
   flush(to: number): number
   disconnect(): number
+  close(): number
+}
+
+/** Calls of one tap link (cpp/tap-link.cc). */
+export interface RawTapLink {
+  open(name: string, queue: number, vnet: number): number
+  name(): string
+  adopt(fd: number, vnet: number): number
+  watch(ref: number): number
+  receive(): number
+  flush(to: number): number
   close(): number
 }
 

@@ -1,5 +1,5 @@
 /** The addon's typed surface. */
-export type { Addon, RawEngine, RawUnixLink } from "./addon.ts"
+export type { Addon, RawEngine, RawTapLink, RawUnixLink } from "./addon.ts"
 export * from "./checksum.ts"
 export * from "./entropy.ts"
 export * from "./kernel.ts"

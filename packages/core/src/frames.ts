@@ -40,6 +40,9 @@ export const FRAME_NEEDS_CHECKSUM = 1
 export const FRAME_SEGMENT_TCP4 = 2
 /** As FRAME_SEGMENT_TCP4, over IPv6. */
 export const FRAME_SEGMENT_TCP6 = 4
+/** From the guest only: the payload is several UDP datagrams of `segmentSize` bytes, the last one what is left. UDP and IP
+ * lengths are those of the whole. Kernel.sendDatagrams sends them as what they are. */
+export const FRAME_SEGMENT_UDP = 8
 
 /** Where the areas begin in the arena, bytes. */
 export const RX_AREA = 0

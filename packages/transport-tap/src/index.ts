@@ -1,0 +1,2 @@
+/** The guest behind a tap device: a network namespace. */
+export * from "./tap-link.ts"
