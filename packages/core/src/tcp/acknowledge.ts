@@ -51,6 +51,7 @@ import {
   WINDOW_POLL_MIN_MS,
   WINDOW_POLL_QUIET_MS,
   WINDOW_SEGMENTS_MAX,
+  WINDOW_UNSCALED_MAX,
 } from "./constants.ts"
 
 /** Send buffer, in round trips at the current rate, from which on a transfer counts as interactive. */
@@ -68,7 +69,9 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
     const all = w[base + SEQ_FROM_GUEST]!
     w[base + WRITTEN] = all
     w[base + ACK_TO_GUEST] = all
-    w[base + EDGE_TO_GUEST] = (all + 0xffff) | 0
+    // RFC 9293 section 3.8.6: a window that was offered is not taken back.
+    const edge = (all + WINDOW_UNSCALED_MAX) | 0
+    if (((edge - w[base + EDGE_TO_GUEST]!) | 0) > 0) w[base + EDGE_TO_GUEST] = edge
     return
   }
   // After the guest's FIN nothing more will come: acknowledge it with everything, once it has been passed on.

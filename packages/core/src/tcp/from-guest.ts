@@ -242,7 +242,7 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
     w[base + SEQ_FROM_GUEST] = (w[base + SEQ_FROM_GUEST]! + 1) | 0
     w[base + STATE] = w[base + STATE]! | GUEST_FIN
     answer = true
-    passFin(ctx, flow)
+    if (passFin(ctx, flow) < 0) return BATCH_SOCKET_FAILED
   }
   if (gathered > 0 || answer) scheduleAck(ctx, flow, answer)
   return BATCH_OK
@@ -268,21 +268,24 @@ function acknowledgeToHost(
   const base = flow << FLOW_SHIFT
   const opened = window > w[base + WINDOW_FROM_GUEST]!
   w[base + WINDOW_FROM_GUEST] = window
-  const advance = (ack - w[base + ACKED_BY_GUEST]!) | 0
   if (window === 0) w[base + RETRIES] = 0
-  if (advance > 0) {
-    const finAcked = (w[base + STATE]! & FIN_SENT) !== 0 && ack === w[base + SENT_MAX]
-    const bytes = finAcked ? advance - 1 : advance
+  let finAcked = false
+  if (((ack - w[base + ACKED_BY_GUEST]!) | 0) > 0) {
+    finAcked = (w[base + STATE]! & FIN_SENT) !== 0 && ack === w[base + SENT_MAX]
+    let left = (ack - w[base + ACKED_BY_GUEST]! - (finAcked ? 1 : 0)) | 0
     // More than one call may be needed: reads stop at an urgent mark (tcp(7)).
-    for (let left = bytes; left > 0;) {
+    while (left > 0) {
       const gone = ctx.kernel.discard(w[base + FD]!, left)
-      // If the kernel can't, it is as if the rest had not been acknowledged.
-      if (gone <= 0) {
-        w[base + ACKED_BY_GUEST] = (w[base + ACKED_BY_GUEST]! + bytes - left) | 0
-        return
-      }
+      if (gone <= 0) break
       left -= gone
     }
+    if (left > 0) {
+      // If the kernel can't, it is as if the rest had not been acknowledged.
+      ack = (ack - left - (finAcked ? 1 : 0)) | 0
+      finAcked = false
+    }
+  }
+  if (((ack - w[base + ACKED_BY_GUEST]!) | 0) > 0) {
     w[base + ACKED_BY_GUEST] = ack
     w[base + RETRIES] = 0
     w[base + DUPLICATES] = 0
@@ -294,7 +297,7 @@ function acknowledgeToHost(
     }
     if ((w[base + STATE]! & RECOVERING) !== 0) {
       // A partial acknowledgement tells of the next hole (RFC 6582 section 3.2).
-      if (((ack - w[base + RECOVER]!) | 0) >= 0) w[base + STATE] = w[base + STATE]! & ~RECOVERING
+      if (((ack - w[base + RECOVER]!) | 0) >= 0) w[base + STATE] = w[base + STATE]! & ~(RECOVERING | RESEND)
       else w[base + STATE] = w[base + STATE]! | RESEND
     }
     w[base + STATE] = w[base + STATE]! & ~(RTO_ARMED | SYN_RETRIED)
@@ -404,18 +407,21 @@ export function drainHeld(ctx: Context, flow: number, hold: HoldPool): number {
     hold.consume(base, w[base + WRITTEN]!)
     if (result < length) w[base + STATE] = w[base + STATE]! | WRITE_BLOCKED
   }
-  passFin(ctx, flow)
-  return 0
+  return passFin(ctx, flow)
 }
 
-/** Passes the guest's FIN on, once all data before it is written. */
-function passFin(ctx: Context, flow: number): void {
+/** Passes the guest's FIN on, once all data before it is written. @returns 0, or -errno when the socket failed */
+function passFin(ctx: Context, flow: number): number {
   const w = ctx.words
   const base = flow << FLOW_SHIFT
-  if ((w[base + STATE]! & (GUEST_FIN | HOST_SHUT)) !== GUEST_FIN) return
-  if (w[base + WRITTEN] !== ((w[base + SEQ_FROM_GUEST]! - 1) | 0) && (w[base + STATE]! & SWALLOW) === 0) return
-  ctx.kernel.shutdownWrite(w[base + FD]!)
+  if ((w[base + STATE]! & (GUEST_FIN | HOST_SHUT)) !== GUEST_FIN) return 0
+  const swallow = (w[base + STATE]! & SWALLOW) !== 0
+  if (w[base + WRITTEN] !== ((w[base + SEQ_FROM_GUEST]! - 1) | 0) && !swallow) return 0
+  const result = ctx.kernel.shutdownWrite(w[base + FD]!)
+  // A socket that takes no more has nothing to shut.
+  if (result < 0 && !swallow) return result
   w[base + STATE] = w[base + STATE]! | HOST_SHUT
+  return 0
 }
 
 /** Decides when the guest hears of what has been written: now, or with the data that may follow soon. */

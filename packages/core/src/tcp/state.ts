@@ -104,6 +104,8 @@ export const ACK_ALONE: number = 1 << 26
 export const HOST_ENDING: number = 1 << 27
 /** The handshake with the guest needed retransmissions: RFC 6298 section 5.7. */
 export const SYN_RETRIED: number = 1 << 28
+/** The kernel's peek offset is not SEQ_TO_GUEST - ACKED_BY_GUEST, because setting it failed. */
+export const PEEK_LOST: number = 1 << 29
 
 /** Shifts within SCALES. */
 export const SCALE_TO_GUEST_SHIFT = 8

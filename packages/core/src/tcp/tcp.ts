@@ -404,8 +404,10 @@ export class Tcp implements Protocol {
   #fail(flow: number): void {
     const w = this.#ctx.words
     const base = flow << FLOW_SHIFT
-    // Into a closed window only the number that the guest expects is heard; a probe may have gone beyond.
-    const sequence = w[base + WINDOW_FROM_GUEST] === 0 ? w[base + ACKED_BY_GUEST]! : w[base + SENT_MAX]!
+    // Into a closed window only the number that the guest expects is heard; a probe may have gone beyond. No window is
+    // known before the guest's answer: then what follows our SYN is expected.
+    const closed = (w[base + STATE]! & ESTABLISHED) !== 0 && w[base + WINDOW_FROM_GUEST] === 0
+    const sequence = closed ? w[base + ACKED_BY_GUEST]! : w[base + SENT_MAX]!
     emitReset(this.#ctx, flow, sequence)
     this.#end(flow, true)
   }

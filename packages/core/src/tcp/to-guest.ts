@@ -19,6 +19,7 @@ import {
   HOST_ENDING,
   HOST_EOF,
   MSS,
+  PEEK_LOST,
   PROBE,
   READABLE,
   RESEND,
@@ -37,16 +38,23 @@ function hasPeekOffset(ctx: Context, base: number): boolean {
   return ctx.words[base + HOST_FAMILY] === 4 ? ctx.kernel.peekOffset4 : ctx.kernel.peekOffset6
 }
 
-/** Makes the next read start at SEQ_TO_GUEST. */
-export function alignPeek(ctx: Context, flow: number): void {
+/** Makes the next read start at SEQ_TO_GUEST. If that fails it is tried again before anything is read.
+ * @returns 0 or -errno */
+export function alignPeek(ctx: Context, flow: number): number {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
-  if (hasPeekOffset(ctx, base)) {
-    let offset = (w[base + SEQ_TO_GUEST]! - w[base + ACKED_BY_GUEST]!) | 0
-    // A FIN takes a sequence number but no byte of the queue.
-    if ((w[base + STATE]! & FIN_SENT) !== 0 && w[base + SEQ_TO_GUEST] === w[base + SENT_MAX] && offset > 0) offset--
-    ctx.kernel.setPeekOffset(w[base + FD]!, offset)
-  }
+  if (!hasPeekOffset(ctx, base)) return 0
+  let offset = (w[base + SEQ_TO_GUEST]! - w[base + ACKED_BY_GUEST]!) | 0
+  // A FIN takes a sequence number but no byte of the queue.
+  if ((w[base + STATE]! & FIN_SENT) !== 0 && w[base + SEQ_TO_GUEST] === w[base + SENT_MAX] && offset > 0) offset--
+  return setPeek(ctx, base, offset)
+}
+
+function setPeek(ctx: Context, base: number, offset: number): number {
+  const w = ctx.words
+  const result = ctx.kernel.setPeekOffset(w[base + FD]!, offset)
+  w[base + STATE] = result < 0 ? w[base + STATE]! | PEEK_LOST : w[base + STATE]! & ~PEEK_LOST
+  return result
 }
 
 /** Goes back to the first byte that the guest has not acknowledged. */
@@ -84,6 +92,10 @@ export function sendData(ctx: Context, flow: number): number {
   const chunk = most >= mss * 2 ? most - (most % mss) : mss
   let budget = SERVICE_BYTES_MAX
 
+  if ((w[base + STATE]! & PEEK_LOST) !== 0) {
+    const result = alignPeek(ctx, flow)
+    if (result < 0) return result
+  }
   if ((w[base + STATE]! & (RESEND | PROBE)) !== 0) {
     const result = resendOne(ctx, flow, header)
     if (result !== 0) return result
@@ -177,7 +189,10 @@ function resendOne(ctx: Context, flow: number, header: number): number {
   if (ctx.link.reserveRows(1, header + bytes) === 0) return 1
   const row = ctx.link.reservedRow
   ctx.frames.payload[row] = header
-  if (hasPeekOffset(ctx, base)) ctx.kernel.setPeekOffset(w[base + FD]!, 0)
+  if (hasPeekOffset(ctx, base)) {
+    const result = setPeek(ctx, base, 0)
+    if (result < 0) return result
+  }
   const got = ctx.kernel.peekIntoFrames(w[base + FD]!, row, 1, bytes, 0)
   if (got > 0) {
     // Never beyond what was sent, so that the rest of the accounting holds.
@@ -192,8 +207,9 @@ function resendOne(ctx: Context, flow: number, header: number): number {
     ctx.count(COUNTER.tcpRetransmits)
   }
   w[base + STATE] = w[base + STATE]! & ~(RESEND | PROBE)
-  alignPeek(ctx, flow)
-  if (got === 0 && (w[base + STATE]! & FIN_SENT) !== 0) {
+  const aligned = alignPeek(ctx, flow)
+  if (aligned < 0) return aligned
+  if (got === 0 && (w[base + STATE]! & (FIN_SENT | FIN_ACKED)) === FIN_SENT) {
     // Only the FIN is missing.
     if (!emitBare(ctx, flow, sequence, tcp.FIN)) return 1
   }
