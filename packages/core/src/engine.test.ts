@@ -1,7 +1,8 @@
 import { expect, test } from "vitest"
 
 import type { Neighbours } from "./context.ts"
-import { bytesOf, datagram, DatagramWorld, GUEST4, record } from "./sim/datagram-world.ts"
+import { GUEST4, record } from "./sim/config.ts"
+import { bytesOf, datagram, DatagramWorld } from "./sim/datagram-world.ts"
 
 const PEER = "198.51.100.7"
 

@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest"
 
 import { EACCES, EADDRINUSE, EADDRNOTAVAIL, EMFILE } from "../errno.ts"
 import { REF_LISTENER, REF_SHIFT } from "../context.ts"
-import { DatagramWorld, record, udpRule, words } from "../sim/datagram-world.ts"
+import { forwardRule, record, words } from "../sim/config.ts"
+import { DatagramWorld } from "../sim/datagram-world.ts"
 
 describe("listening sockets", () => {
   test("one per port, each watched under its own number", () => {
@@ -21,11 +22,11 @@ describe("listening sockets", () => {
   test("address, family and device are those of the rule", () => {
     const world = new DatagramWorld({
       rules: [
-        udpRule({ first: 1000 }),
-        udpRule({ first: 1001, address: words("0.0.0.0") }),
-        udpRule({ first: 1002, address: words("192.0.2.7"), device: "eth7" }),
-        udpRule({ first: 1003, address: words("2001:db8::7") }),
-        { ...udpRule({ first: 1004 }), protocol: "tcp" },
+        forwardRule("udp", { first: 1000 }),
+        forwardRule("udp", { first: 1001, address: words("0.0.0.0") }),
+        forwardRule("udp", { first: 1002, address: words("192.0.2.7"), device: "eth7" }),
+        forwardRule("udp", { first: 1003, address: words("2001:db8::7") }),
+        { ...forwardRule("udp", { first: 1004 }), protocol: "tcp" },
       ],
     })
     expect(world.kernel.open).toMatchObject([
@@ -39,7 +40,7 @@ describe("listening sockets", () => {
 
   /** Opens with these errors for the first sockets. @returns what the user reads, and what is left */
   function failing(
-    rule: Parameters<typeof udpRule>[0],
+    rule: Parameters<typeof forwardRule>[1],
     ...errnos: number[]
   ): { message: string; world: DatagramWorld } {
     const world = new DatagramWorld({ udpRules: [rule] })

@@ -4,19 +4,9 @@ import { EACCES, EADDRINUSE, ECONNREFUSED, EMFILE, ENETUNREACH, EPERM } from "..
 import { emptyTranslation } from "../forward/translate.ts"
 import { FRAME_LENGTH_MAX } from "../limits.ts"
 import type { SimSocket } from "../sim/datagram-kernel.ts"
-import {
-  bytesOf,
-  DatagramWorld,
-  decodeQuote,
-  echoRequest,
-  GATEWAY4,
-  GUEST4,
-  GUEST6,
-  packet,
-  record,
-  textOf,
-  words,
-} from "../sim/datagram-world.ts"
+import { GATEWAY4, GUEST4, GUEST6, record, words } from "../sim/config.ts"
+import { bytesOf, DatagramWorld, decodeQuote, echoRequest, textOf } from "../sim/datagram-world.ts"
+import { packet } from "../sim/packet.ts"
 import * as icmp from "../wire/icmp.ts"
 
 const PEER4 = "198.51.100.7"
@@ -124,9 +114,9 @@ describe("echo", () => {
     for (const type of [0, 3, 13, 8]) {
       body[0] = type
       body[1] = type === 8 ? 1 : 0
-      world.send(packet(GUEST4, PEER4, 1, body, 64))
+      world.send(packet(words(GUEST4), words(PEER4), 1, body, 64))
     }
-    world.send(packet(GUEST6, PEER6, 58, Uint8Array.of(129, 0, 0, 0, 0, 1, 0, 1), 64))
+    world.send(packet(words(GUEST6), words(PEER6), 58, Uint8Array.of(129, 0, 0, 0, 0, 1, 0, 1), 64))
     expect(world.counter("dropProtocol")).toBe(5)
     expect(world.flows).toBe(0)
   })

@@ -5,36 +5,19 @@ import type { EngineConfig, LogLevel } from "../context.ts"
 import { Engine } from "../engine.ts"
 import { FLOW_SHIFT, KIND, KIND_FREE, SIDE_GUEST } from "../flow/table.ts"
 import type { ForwardRule } from "../forward/rule.ts"
-import { emptyTranslation } from "../forward/translate.ts"
-import { GuestState } from "../guest.ts"
+import type { GuestState } from "../guest.ts"
 import { COUNTER } from "../stats.ts"
-import { format, isMapped, parse, read6, setMapped } from "../wire/address.ts"
+import { format, isMapped, read6, setMapped } from "../wire/address.ts"
 import { checksumOf, pseudo4, pseudo6 } from "../wire/checksum.ts"
 import * as ethernet from "../wire/ethernet.ts"
 import * as icmp from "../wire/icmp.ts"
 import * as ipv4 from "../wire/ipv4.ts"
 import * as ipv6 from "../wire/ipv6.ts"
 import * as udp from "../wire/udp.ts"
-import { DatagramKernel, type AddressRecord } from "./datagram-kernel.ts"
-import { DatagramLink } from "./datagram-link.ts"
-
-export const GUEST4 = "192.0.2.15"
-export const GATEWAY4 = "192.0.2.1"
-export const GUEST6 = "2001:db8::15"
-export const GATEWAY6 = "fe80::1"
-export const GUEST_MAC: readonly number[] = [0x52, 0x54, 0, 0x12, 0x34, 0x56]
-
-/** An address as four words. @throws Error when the text is none */
-export function words(text: string): Int32Array {
-  const parsed = parse(text)
-  if (parsed === undefined) throw new Error(`not an address: ${text}`)
-  return parsed
-}
-
-/** An address record of kernel.ts. */
-export function record(text: string, port: number, scope = 0): AddressRecord {
-  return [...words(text), port, scope]
-}
+import { forwardRule, GUEST_MAC, newConfig, newGuest, words } from "./config.ts"
+import { DatagramKernel } from "./datagram-kernel.ts"
+import { packet } from "./packet.ts"
+import { SimLink } from "./sim-link.ts"
 
 export function bytesOf(text: string): Uint8Array {
   return Uint8Array.from(text, (c) => c.charCodeAt(0))
@@ -42,31 +25,6 @@ export function bytesOf(text: string): Uint8Array {
 
 export function textOf(bytes: Uint8Array): string {
   return String.fromCharCode(...bytes)
-}
-
-/** Builds a frame from the guest around a transport header and payload. */
-export function packet(
-  source: string,
-  destination: string,
-  protocol: number,
-  body: Uint8Array,
-  hopLimit: number,
-): Uint8Array {
-  const from = words(source)
-  const to = words(destination)
-  const v4 = isMapped(from, 0)
-  const header = ethernet.HEADER_LENGTH + (v4 ? ipv4.HEADER_LENGTH : ipv6.HEADER_LENGTH)
-  const frame = new Uint8Array(header + body.length)
-  const d = new DataView(frame.buffer)
-  const mac = Uint8Array.from(GUEST_MAC)
-  ethernet.write(d, 0, new Uint8Array(6).fill(0x9a), mac, v4 ? ethernet.TYPE_IPV4 : ethernet.TYPE_IPV6)
-  if (v4) {
-    ipv4.write(d, ethernet.HEADER_LENGTH, ipv4.HEADER_LENGTH + body.length, protocol, hopLimit, from[3]!, to[3]!)
-  } else {
-    ipv6.write(d, ethernet.HEADER_LENGTH, body.length, protocol, hopLimit, 0, from, 0, to, 0)
-  }
-  frame.set(body, header)
-  return frame
 }
 
 export interface DatagramOptions {
@@ -85,7 +43,7 @@ export function datagram(
   const body = new Uint8Array(udp.HEADER_LENGTH + data.length)
   udp.write(new DataView(body.buffer), 0, sourcePort, destinationPort, body.length)
   body.set(data, udp.HEADER_LENGTH)
-  return packet(source, destination, ipv4.PROTOCOL_UDP, body, options.hopLimit ?? 64)
+  return packet(words(source), words(destination), ipv4.PROTOCOL_UDP, body, options.hopLimit ?? 64)
 }
 
 /** Builds an echo request from the guest. */
@@ -104,7 +62,13 @@ export function echoRequest(
   d.setUint16(icmp.IDENTIFIER, identifier)
   d.setUint16(icmp.SEQUENCE, sequence)
   body.set(data, icmp.HEADER_LENGTH)
-  return packet(source, destination, v4 ? ipv4.PROTOCOL_ICMP : ipv6.PROTOCOL_ICMPV6, body, options.hopLimit ?? 64)
+  return packet(
+    words(source),
+    words(destination),
+    v4 ? ipv4.PROTOCOL_ICMP : ipv6.PROTOCOL_ICMPV6,
+    body,
+    options.hopLimit ?? 64,
+  )
 }
 
 /** A packet as the guest's stack would see it, all lengths and checksums checked. */
@@ -219,64 +183,19 @@ export interface WorldOptions extends Partial<EngineConfig> {
   readonly udpRules?: readonly Partial<ForwardRule>[]
 }
 
-/** A rule that forwards one UDP port on any address to the same port of the guest, where nothing else is told. */
-export function udpRule(rule: Partial<ForwardRule>): ForwardRule {
-  const first = rule.first ?? 5000
-  return {
-    protocol: "udp",
-    address: null,
-    device: "",
-    first,
-    last: rule.last ?? first,
-    targetFirst: rule.targetFirst ?? first,
-    targetAddress: null,
-    weak: false,
-    ...rule,
-  }
-}
-
 export class DatagramWorld {
   readonly kernel: DatagramKernel = new DatagramKernel()
-  readonly link: DatagramLink = new DatagramLink()
-  readonly guest: GuestState = new GuestState()
+  readonly link: SimLink = new SimLink()
+  readonly guest: GuestState = newGuest()
   readonly log: Logged[] = []
   readonly engine: Engine
 
   constructor(options: WorldOptions = {}) {
     this.kernel.attach(this.link.frames)
-    const { guest } = this
-    guest.ipv4 = true
-    guest.ipv6 = true
-    guest.address4.set(words(GUEST4))
-    guest.gateway4.set(words(GATEWAY4))
-    guest.address6.set(words(GUEST6))
-    guest.gateway6.set(words(GATEWAY6))
-    guest.ourLinkLocal6.set(words(GATEWAY6))
-    guest.mac.set(GUEST_MAC)
-    guest.macGeneration++
     this.engine = new Engine({
-      kernel: this.kernel,
-      link: this.link,
-      guest,
-      secret: Int32Array.of(1, 2, 3, 4),
-      translation: emptyTranslation(),
-      responders: {},
-      rules: (options.udpRules ?? []).map(udpRule),
+      ...newConfig(this.kernel, this.link, this.guest),
       tcp: false,
-      udp: true,
-      icmp: true,
-      outbound4: new Int32Array(4),
-      outbound6: new Int32Array(4),
-      outboundDevice4: "",
-      outboundDevice6: "",
-      linkLocalScope: 7,
-      freebind: false,
-      synRetries: 6,
-      synLinear: 4,
-      rtoMaxMs: 120_000,
-      udpTimeout: 30,
-      udpStreamTimeout: 120,
-      flowMax: 64,
+      rules: (options.udpRules ?? []).map((rule) => forwardRule("udp", rule)),
       log: (level, site, message) => this.log.push({ level, site, message }),
       ...options,
     })

@@ -7,7 +7,8 @@ import { expect, test } from "vitest"
 
 import { EACCES, EADDRINUSE, EAGAIN, ECONNREFUSED, EMFILE, EMSGSIZE, ENETUNREACH, ENOBUFS } from "../errno.ts"
 import type { SimSocket } from "../sim/datagram-kernel.ts"
-import { datagram, DatagramWorld, decodeQuote, GUEST4, GUEST6, record } from "../sim/datagram-world.ts"
+import { GUEST4, GUEST6, record } from "../sim/config.ts"
+import { datagram, DatagramWorld, decodeQuote } from "../sim/datagram-world.ts"
 import * as icmp from "../wire/icmp.ts"
 import { format } from "../wire/address.ts"
 

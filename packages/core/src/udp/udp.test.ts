@@ -6,19 +6,8 @@ import { emptyTranslation } from "../forward/translate.ts"
 import { DATAGRAM_BATCH_MAX, FRAME_LENGTH_MAX } from "../limits.ts"
 import { READABLE } from "../datagram/state.ts"
 import type { SimError } from "../sim/datagram-kernel.ts"
-import {
-  bytesOf,
-  datagram,
-  DatagramWorld,
-  decodeQuote,
-  GATEWAY4,
-  GATEWAY6,
-  GUEST4,
-  GUEST6,
-  record,
-  textOf,
-  words,
-} from "../sim/datagram-world.ts"
+import { GATEWAY4, GATEWAY6, GUEST4, GUEST6, record, words } from "../sim/config.ts"
+import { bytesOf, datagram, DatagramWorld, decodeQuote, textOf } from "../sim/datagram-world.ts"
 import * as icmp from "../wire/icmp.ts"
 
 const PEER4 = "198.51.100.7"
