@@ -21,6 +21,7 @@ export interface MeasureOptions {
   datagramRate: number
   txQueueLength: number
   napi: boolean
+  pin: boolean
   observation: Observation
 }
 
@@ -113,10 +114,10 @@ export const measure = async (
 ): Promise<Measurement> => {
   const profileFolder = mkdtempSync(join(tmpdir(), "passt-bench-profile-"))
   const observation = implementation.isOurs ? options.observation : "none"
-  const { bridge, txQueueLength, napi } = options
+  const { bridge, txQueueLength, napi, pin } = options
   const passt = commandOf(implementation, observation)
   try {
-    const world = await openWorld({ passt, bridge, mtu: scenario.mtu, txQueueLength, napi })
+    const world = await openWorld({ passt, bridge, mtu: scenario.mtu, txQueueLength, napi, pin })
     try {
       const profiler = observation === "profile" ? startProfiler(world.passt.pid!, profileFolder) : undefined
       const marks = await run(world, scenario, options)

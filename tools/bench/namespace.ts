@@ -17,8 +17,12 @@ export interface Namespace {
   close(): void
 }
 
-/** Makes an empty network namespace, with only its loopback up. Needs root, or a user namespace of one's own. */
-export const openNamespace = async (): Promise<Namespace> => {
+/**
+ * Makes an empty network namespace, with only its loopback up. Needs root, or a user namespace of one's own.
+ *
+ * @param processor all that runs inside runs on this one; undefined: on any
+ */
+export const openNamespace = async (processor?: number): Promise<Namespace> => {
   const holder: ChildProcess = spawn("unshare", ["--net", "sh", "-c", "ip link set lo up && echo up && exec cat"], {
     stdio: ["pipe", "pipe", "inherit"],
   })
@@ -26,7 +30,16 @@ export const openNamespace = async (): Promise<Namespace> => {
   if (pid === undefined) throw new Error("unshare (util-linux) can't be started")
   const ready = await Promise.race([once(holder.stdout!, "data"), once(holder, "exit").then(() => undefined)])
   if (ready === undefined) throw new Error("a network namespace can't be made: root or user namespaces are needed")
-  const inside = (command: readonly string[]): string[] => ["nsenter", "-t", String(pid), "-n", "--", ...command]
+  const pin = processor === undefined ? [] : ["taskset", "--cpu-list", String(processor)]
+  const inside = (command: readonly string[]): string[] => [
+    "nsenter",
+    "-t",
+    String(pid),
+    "-n",
+    "--",
+    ...pin,
+    ...command,
+  ]
   return {
     pid,
     inside,

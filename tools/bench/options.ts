@@ -20,6 +20,8 @@ Measures passt beside reference binaries, in namespaces of its own, alternating 
   --streams N       connections or sockets at once (default: 1)
   --rate N          datagrams per second of a flood (default: as many as possible)
   --txqueuelen N    frames that the guest's interface holds for the bridge (default: 1000)
+  --pin             guest and bridge on the first processor, passt and its peers on the second: what an exchange takes
+                    depends on where the scheduler puts each of them, by a factor of three from run to run
   --napi            let the guest's kernel coalesce received frames
   --json FILE       write everything measured there too
   --check           exit 1 if ours misses a target
@@ -40,6 +42,7 @@ export interface Options {
   datagramRate: number
   txQueueLength: number
   napi: boolean
+  pin: boolean
   json: string | undefined
   check: boolean
   observation: Observation
@@ -83,6 +86,7 @@ const FLAGS = {
   rate: { type: "string", default: "0" },
   txqueuelen: { type: "string", default: "1000" },
   napi: { type: "boolean", default: false },
+  pin: { type: "boolean", default: false },
   json: { type: "string" },
   check: { type: "boolean", default: false },
   profile: { type: "boolean", default: false },
@@ -123,6 +127,7 @@ export const parseOptions = (args: string[]): Options | undefined => {
     datagramRate: numberOf("rate", values.rate, 0, 1e9),
     txQueueLength: integerOf("txqueuelen", values.txqueuelen, 1, 1_000_000),
     napi: values.napi,
+    pin: values.pin,
     json: values.json,
     check: values.check,
     observation: values.gc ? "collections" : values.profile ? "profile" : "none",

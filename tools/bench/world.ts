@@ -67,6 +67,8 @@ export interface WorldOptions {
   txQueueLength: number
   /** Hand frames to the guest's kernel through NAPI. */
   napi: boolean
+  /** Keep the guest's programs on the first processor, and passt and its peers on the second. */
+  pin: boolean
 }
 
 export interface World {
@@ -95,8 +97,8 @@ export const openWorld = async (options: WorldOptions): Promise<World> => {
   chmodSync(directory, 0o777)
   const logPath = join(directory, "log")
   const log = openSync(logPath, "a")
-  const host = await openNamespace()
-  const guest = await openNamespace()
+  const host = await openNamespace(options.pin ? 1 : undefined)
+  const guest = await openNamespace(options.pin ? 0 : undefined)
   const children: ChildProcess[] = []
   const start = (command: string[]): ChildProcess => {
     const child = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "pipe", log] })
