@@ -10,18 +10,20 @@
 namespace launcher {
 namespace {
 
-/** Kept as far as we have them. A caller's user namespace or container may have taken some already. */
-constexpr int kept[] = {
-    // Forwarded ports below ip_unprivileged_port_start.
-    CAP_NET_BIND_SERVICE,
-    // Started as root, the program becomes another user.
-    CAP_SETUID,
-    CAP_SETGID,
-    // Until then root can still create its PID file and socket in directories of other users, as callers expect.
-    CAP_DAC_OVERRIDE,
-};
-
 constexpr uint64_t bit(int capability) { return uint64_t{1} << capability; }
+
+/** Kept as far as we have them. A caller's user namespace or container may have taken some already. */
+constexpr uint64_t kept =
+    // Forwarded ports below ip_unprivileged_port_start.
+    bit(CAP_NET_BIND_SERVICE) |
+    // Root can create its PID file and socket in directories of other users, as callers expect.
+    bit(CAP_DAC_OVERRIDE);
+
+/** passt, started as root, becomes another user when all that is open. */
+constexpr uint64_t keptByPasst = bit(CAP_SETUID) | bit(CAP_SETGID);
+
+/** pasta has done so already. It enters the network namespace and sets it up. */
+constexpr uint64_t keptByPasta = bit(CAP_SYS_ADMIN) | bit(CAP_NET_ADMIN);
 
 /** The kernel takes each set as two words. */
 void setHalves(__user_cap_data_struct (&data)[2], uint32_t __user_cap_data_struct::*set, uint64_t value) {
@@ -37,14 +39,12 @@ void setHalves(__user_cap_data_struct (&data)[2], uint32_t __user_cap_data_struc
  * (this also carries the file capabilities of an installed launcher, `setcap cap_net_bind_service=ep`, over to
  * node, which has none), and the bounding set is emptied while CAP_SETPCAP is still there.
  */
-int restrictCapabilities() {
+int restrictCapabilities(Program program) {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
   if (syscall(SYS_capget, &header, data) < 0) return errno;
   const uint64_t permitted = data[0].permitted | uint64_t{data[1].permitted} << 32;
-  uint64_t wanted = 0;
-  for (const int capability : kept) wanted |= bit(capability);
-  wanted &= permitted;
+  const uint64_t wanted = permitted & (kept | (program == Program::pasta ? keptByPasta : keptByPasst));
 
   // Inheritable first: the kernel lets nothing become so that the bounding set lacks.
   setHalves(data, &__user_cap_data_struct::inheritable, wanted);
@@ -58,7 +58,7 @@ int restrictCapabilities() {
   setHalves(data, &__user_cap_data_struct::effective, wanted);
   setHalves(data, &__user_cap_data_struct::permitted, wanted);
   if (syscall(SYS_capset, &header, data) < 0) return errno;
-  for (const int capability : kept) {
+  for (int capability = 0; capability < 64; capability++) {
     if (!(wanted & bit(capability))) continue;
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) < 0) return errno;
   }

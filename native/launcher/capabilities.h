@@ -1,6 +1,8 @@
 /** Gives up the privileges that the program never needs, before there is a second thread or a line of its code. */
 #pragma once
 
+#include "command.h"
+
 namespace launcher {
 
 /**
@@ -8,6 +10,6 @@ namespace launcher {
  * program. The program changes user or drops the rest once its files and ports are open.
  * @returns 0 or an errno.
  */
-int restrictCapabilities();
+int restrictCapabilities(Program program);
 
 }  // namespace launcher

@@ -20,10 +20,50 @@ int parseDescriptor(const char* text) {
   return static_cast<int>(value);
 }
 
+bool isNumber(const char* text) {
+  return *text != '\0' && std::string_view(text).find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/** Names without a slash are those of ip-netns(8). */
+std::string netnsFile(const char* text) {
+  const std::string name(text);
+  return name.empty() || name.find('/') != std::string::npos ? name : "/run/netns/" + name;
+}
+
+/** What options and operands of pasta together ask for. */
+void chooseTarget(Command& command, int argc, char** argv, bool netns, bool noUserns) {
+  const int operands = argc - command.operand;
+  if (netns) {
+    // A namespace and a command as well: refused by the program.
+    if (operands > 0) return;
+    command.target = Command::Target::file;
+    command.sameUser = command.usernsPath.empty();
+  } else if (operands == 1 && isNumber(argv[command.operand])) {
+    command.target = Command::Target::process;
+    const std::string process = std::string("/proc/") + argv[command.operand] + "/ns/";
+    command.netnsPath = process + "net";
+    if (command.usernsPath.empty() && !noUserns) command.usernsPath = process + "user";
+    command.sameUser = command.usernsPath.empty();
+  } else {
+    command.target = Command::Target::spawn;
+    command.sameUser = noUserns;
+    command.foreground = true;
+  }
+}
+
 }  // namespace
+
+Program programOf(std::string_view name) {
+  const size_t slash = name.rfind('/');
+  if (slash != std::string_view::npos) name.remove_prefix(slash + 1);
+  return name.find("pasta") != std::string_view::npos ? Program::pasta : Program::passt;
+}
 
 Command readCommand(int argc, char** argv) {
   Command command;
+  command.program = programOf(argc > 0 ? argv[0] : "");
+  bool netns = false;
+  bool noUserns = false;
   opterr = 0;
   for (;;) {
     const int option = getopt_long(argc, argv, shortOptions, longOptions, nullptr);
@@ -31,11 +71,41 @@ Command readCommand(int argc, char** argv) {
     if (option == '?' || isInquiry(option)) {
       command.inquiry = true;
       command.foreground = true;
-      break;
+      return command;
     }
-    if (option == foregroundOption) command.foreground = true;
-    if (option == descriptorOption) command.descriptor = parseDescriptor(optarg);
+    switch (option) {
+      case foregroundOption:
+        command.foreground = true;
+        break;
+      case descriptorOption:
+        command.descriptor = parseDescriptor(optarg);
+        break;
+      case userOption:
+        command.user = optarg;
+        break;
+      case hostNameOption:
+        command.hostName = optarg;
+        break;
+      case netnsOption:
+        netns = true;
+        command.netnsPath = netnsFile(optarg);
+        break;
+      // Of these two the last one counts.
+      case usernsOption:
+        command.usernsPath = optarg;
+        noUserns = false;
+        break;
+      case netnsOnlyOption:
+        command.usernsPath.clear();
+        noUserns = true;
+        break;
+      case noPidnsOption:
+        command.ownPids = false;
+        break;
+    }
   }
+  command.operand = optind;
+  if (command.program == Program::pasta) chooseTarget(command, argc, argv, netns, noUserns);
   return command;
 }
 

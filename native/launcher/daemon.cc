@@ -8,7 +8,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "descriptors.h"
 #include "options.h"
 
 namespace launcher {
@@ -83,7 +82,7 @@ int goToBackground(const char* name) {
     awaitProgram(pid, pipe[0], name);
   }
 
-  // Nothing is leaked to the program: the pipe has the one number that it knows of.
+  // Nothing is leaked to the program: the pipe has the one number that it knows of, its other ends close on execve.
   if (pipe[1] == readyFd) {
     fcntl(readyFd, F_SETFD, 0);
   } else if (dup2(pipe[1], readyFd) < 0) {
@@ -91,8 +90,6 @@ int goToBackground(const char* name) {
     fprintf(stderr, "%s: can't pass on the readiness pipe: %s\n", name, strerror(error));
     _exit(1);
   }
-  closeFrom(readyFd + 1);
-  // The read end may have had the number of the guest's socket, when there is none: it closes itself on execve.
   setsid();
   sigprocmask(SIG_SETMASK, &before, nullptr);
   return 0;

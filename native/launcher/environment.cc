@@ -18,6 +18,10 @@ constexpr std::string_view removed[] = {
     "OPENSSL_",
     readyVariable,
     socketVariable,
+    netnsVariable,
+    goVariable,
+    childVariable,
+    warningsVariable,
 };
 
 bool matches(std::string_view name, std::string_view pattern) {
@@ -34,7 +38,7 @@ bool isRemoved(std::string_view name) {
 
 }  // namespace
 
-std::vector<std::string> programEnvironment(char** caller, bool ready, bool socket) {
+std::vector<std::string> programEnvironment(char** caller, const Report& report) {
   std::vector<std::string> environment;
   for (char** entry = caller; entry && *entry; entry++) {
     const std::string_view text(*entry);
@@ -42,8 +46,19 @@ std::vector<std::string> programEnvironment(char** caller, bool ready, bool sock
   }
   // The program drives its own epoll; a ring would only be one more thing that the kernel keeps for it.
   environment.emplace_back("UV_USE_IO_URING=0");
-  if (ready) environment.push_back(std::string(readyVariable) + "=" + std::to_string(readyFd));
-  if (socket) environment.push_back(std::string(socketVariable) + "=" + std::to_string(socketFd));
+  const auto say = [&environment](const char* name, const std::string& value) {
+    environment.push_back(std::string(name) + "=" + value);
+  };
+  if (report.ready) say(readyVariable, std::to_string(readyFd));
+  if (report.socket) say(socketVariable, std::to_string(socketFd));
+  if (report.netns) say(netnsVariable, std::to_string(netnsFd));
+  if (report.child >= 0) {
+    say(goVariable, std::to_string(goFd));
+    say(childVariable, std::to_string(report.child));
+  }
+  std::string warnings;
+  for (const std::string& warning : report.warnings) warnings += (warnings.empty() ? "" : "\n") + warning;
+  if (!warnings.empty()) say(warningsVariable, warnings);
   return environment;
 }
 

@@ -6,7 +6,21 @@
 
 namespace launcher {
 
-/** @returns "NAME=value" entries. `ready`: whether readyFd is open; `socket`: whether socketFd is the guest's. */
-std::vector<std::string> programEnvironment(char** caller, bool ready, bool socket);
+/** What the launcher has done, as the program is to know it. */
+struct Report {
+  /** Whether readyFd is open. */
+  bool ready = false;
+  /** Whether socketFd is the guest's. */
+  bool socket = false;
+  /** Whether netnsFd is the target's network namespace. */
+  bool netns = false;
+  /** The spawned command's process, which waits for goFd; -1: none. */
+  int child = -1;
+  /** Lines for the user. */
+  std::vector<std::string> warnings;
+};
+
+/** @returns "NAME=value" entries. */
+std::vector<std::string> programEnvironment(char** caller, const Report& report);
 
 }  // namespace launcher

@@ -8,7 +8,7 @@
 
 namespace launcher {
 
-bool findInstallation(Installation& installation) {
+bool findInstallation(Program program, Installation& installation) {
   char path[PATH_MAX];
   // Not argv[0]: callers put there what they like.
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
@@ -29,7 +29,7 @@ bool findInstallation(Installation& installation) {
     directory.resize(slash);
   }
   installation.node = directory + "/lib/passt/node";
-  installation.program = directory + "/lib/passt/passt.mjs";
+  installation.program = directory + (program == Program::pasta ? "/lib/passt/pasta.mjs" : "/lib/passt/passt.mjs");
   return true;
 }
 

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "command.h"
+
 namespace launcher {
 
 struct Installation {
@@ -10,7 +12,7 @@ struct Installation {
   std::string program;
 };
 
-/** PREFIX/bin/passt finds PREFIX/lib/passt/{node,passt.mjs}, through symbolic links too. @returns false with errno set */
-bool findInstallation(Installation& installation);
+/** PREFIX/bin/passt finds PREFIX/lib/passt/{node,passt.mjs,pasta.mjs}, through symbolic links too. @returns false with errno set */
+bool findInstallation(Program program, Installation& installation);
 
 }  // namespace launcher

@@ -1,7 +1,7 @@
 /**
  * The installed command. Does what must be done before the runtime has threads and before it runs a line of ours:
- * arranges descriptors, gives up privileges, goes to the background, and executes node with fixed flags and the
- * program beside it. What the options mean is the program's business; README.md says what both owe each other.
+ * arranges descriptors, enters or makes namespaces, gives up privileges, goes to the background, and executes node with
+ * fixed flags and the program beside it. What the options mean is the program's business; README.md says what both owe each other.
  */
 #include <cerrno>
 #include <csignal>
@@ -16,9 +16,12 @@
 #include "daemon.h"
 #include "descriptors.h"
 #include "environment.h"
+#include "identity.h"
 #include "installation.h"
+#include "namespaces.h"
 #include "options.h"
 #include "runtime-flags.h"
+#include "spawn.h"
 
 namespace launcher {
 namespace {
@@ -31,6 +34,9 @@ void resetSignals() {
   signal(SIGCHLD, SIG_DFL);
 }
 
+/** As the program words it in passt, where it changes the user itself. */
+constexpr char identityWarning[] = "Started as root, will change to nobody.";
+
 std::vector<char*> pointers(std::vector<std::string>& strings) {
   std::vector<char*> list;
   for (std::string& string : strings) list.push_back(string.data());
@@ -38,9 +44,54 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
   return list;
 }
 
+/** What has to precede the runtime in pasta: the user, the user namespace, the child that becomes the command. */
+struct Preparation {
+  Targets targets;
+  Spawned spawned;
+};
+
+Failure prepare(const Command& command, int argc, char** argv, Preparation& prepared, Report& report) {
+  // The files are the caller's to open, before another user might not be allowed to.
+  Failure failed = openTargets(command, prepared.targets);
+  if (!failed.empty()) return failed;
+  switch (changeIdentity(command.user)) {
+    case IdentityResult::failed:
+      return failure("Couldn't change user");
+    case IdentityResult::invalid:
+      // The program says what is wrong with the option.
+      return {};
+    case IdentityResult::changed:
+      if (command.user.empty()) report.warnings.push_back(identityWarning);
+      break;
+    case IdentityResult::kept:
+      break;
+  }
+  failed = enterUserNamespace(command, prepared.targets, report.warnings);
+  if (!failed.empty() || command.target != Command::Target::spawn) return failed;
+  failed = spawnCommand(command, argc, argv, prepared.spawned);
+  prepared.targets.netns = prepared.spawned.netns;
+  report.child = prepared.spawned.pid;
+  return failed;
+}
+
+/** Gives a descriptor the number that the program knows. @returns 0 or an errno */
+int place(int fd, int number) {
+  if (fd < 0) return 0;
+  // dup2 leaves out the close-on-exec flag.
+  if (dup2(fd, number) < 0) return errno;
+  close(fd);
+  return 0;
+}
+
 int run(int argc, char** argv, char** environ) {
   // Kept as it is: `ps` shows it, and messages begin with it.
-  const char* name = argc > 0 ? argv[0] : "passt";
+  char unnamed[] = "passt";
+  char* noWords[] = {unnamed, nullptr};
+  if (argc < 1) {
+    argc = 1;
+    argv = noWords;
+  }
+  const char* name = argv[0];
   const auto fail = [name](const char* what, int error) {
     fprintf(stderr, "%s: %s: %s\n", name, what, strerror(error));
     return 1;
@@ -53,18 +104,33 @@ int run(int argc, char** argv, char** environ) {
     return 1;
   }
   resetSignals();
-  if (const int error = restrictCapabilities()) return fail("can't give up capabilities", error);
+  Report report;
+  Preparation prepared;
+  if (command.target != Command::Target::none) {
+    const Failure failed = prepare(command, argc, argv, prepared, report);
+    if (!failed.empty()) {
+      fprintf(stderr, "%s\n", failed.c_str());
+      return 1;
+    }
+  }
+  if (const int error = restrictCapabilities(command.program)) return fail("can't give up capabilities", error);
   Installation installation;
-  if (!findInstallation(installation)) return fail("can't find the installation", errno);
+  if (!findInstallation(command.program, installation)) return fail("can't find the installation", errno);
   if (!command.foreground) {
     if (const int error = goToBackground(name)) return fail("can't go to the background", error);
   }
+  report.ready = !command.foreground;
+  report.socket = descriptor >= 0;
+  report.netns = prepared.targets.netns >= 0;
+  int error = place(prepared.targets.netns, netnsFd);
+  if (!error) error = place(prepared.spawned.go, goFd);
+  if (error) return fail("can't pass on descriptors", error);
 
   std::vector<std::string> arguments = {name};
   for (const char* flag : runtimeFlags) arguments.push_back(flag);
   arguments.push_back(installation.program);
   for (int i = 1; i < argc; i++) arguments.push_back(argv[i]);
-  std::vector<std::string> environment = programEnvironment(environ, !command.foreground, descriptor >= 0);
+  std::vector<std::string> environment = programEnvironment(environ, report);
   execve(installation.node.c_str(), pointers(arguments).data(), pointers(environment).data());
   return fail(("can't execute " + installation.node).c_str(), errno);
 }

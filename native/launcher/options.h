@@ -91,15 +91,36 @@ inline constexpr option longOptions[] = {
 inline constexpr int foregroundOption = 'f';
 /** Its argument is the number of the guest's connected socket. */
 inline constexpr int descriptorOption = 'F';
+/** Whom to become, UID[:GID] or LOGIN[:GROUP]. */
+inline constexpr int userOption = 265;
+/** Network namespace to join. */
+inline constexpr int netnsOption = 321;
+/** User namespace to join. */
+inline constexpr int usernsOption = 320;
+/** Stay in the user namespace. */
+inline constexpr int netnsOnlyOption = 322;
+/** No PID namespace for the command to spawn. */
+inline constexpr int noPidnsOption = 324;
+/** Host name in the command's UTS namespace. */
+inline constexpr int hostNameOption = 'H';
 /** Whether the program only shows a text and exits. */
 constexpr bool isInquiry(int option) {
   return option == 'h' || option == 257 || option == 275;
 }
 
-/** Where the program finds the guest's socket and the readiness pipe, and which variables say so. */
+/** Where the program finds the guest's socket, the readiness pipe, the target network namespace and the pipe to the
+ * command that is to be spawned, and which variables say so. */
 inline constexpr int socketFd = 3;
 inline constexpr char socketVariable[] = "PASST_SOCKET_FD";
 inline constexpr int readyFd = 4;
 inline constexpr char readyVariable[] = "PASST_READY_FD";
+inline constexpr int netnsFd = 5;
+inline constexpr char netnsVariable[] = "PASST_NETNS_FD";
+inline constexpr int goFd = 6;
+inline constexpr char goVariable[] = "PASST_GO_FD";
+/** The command's process. */
+inline constexpr char childVariable[] = "PASST_CHILD_PID";
+/** Lines for the user. */
+inline constexpr char warningsVariable[] = "PASST_WARNINGS";
 
 }  // namespace launcher

@@ -3,8 +3,19 @@
  * program does, but only knows the meaning of those that concern it. The header is checked in as
  * native/launcher/options.h; a test compares.
  */
-import { READY_FD, READY_VARIABLE, SOCKET_FD, SOCKET_VARIABLE } from "./launcher.ts"
-import type { OptionSpec } from "./option-spec.ts"
+import {
+  CHILD_VARIABLE,
+  GO_FD,
+  GO_VARIABLE,
+  NETNS_FD,
+  NETNS_VARIABLE,
+  READY_FD,
+  READY_VARIABLE,
+  SOCKET_FD,
+  SOCKET_VARIABLE,
+  WARNINGS_VARIABLE,
+} from "./launcher.ts"
+import { LAUNCHER_ROLES, type LauncherRole, type OptionSpec } from "./option-spec.ts"
 import { OPTIONS } from "./options.ts"
 
 /** Values of options without a letter begin here, beyond all characters. */
@@ -15,8 +26,7 @@ export function launcherHeader(): string {
   const letters = OPTIONS.filter((option) => option.short !== undefined)
   const shortOptions = `+${letters.map((option) => option.short! + (option.argument === undefined ? "" : ":")).join("")}`
   const rows = OPTIONS.flatMap((option) => [option.name, ...(option.aliases ?? [])].map((name) => row(option, name)))
-  const foreground = OPTIONS.find((option) => option.launcher === "foreground")!
-  const descriptor = OPTIONS.find((option) => option.launcher === "descriptor")!
+  const roles = (Object.keys(LAUNCHER_ROLES) as LauncherRole[]).filter((role) => role !== "inquiry")
   const inquiries = OPTIONS.filter((option) => option.launcher === "inquiry")
   return `/**
  * Options as getopt_long finds them, and the numbers that launcher and program agree on.
@@ -35,23 +45,34 @@ ${rows.join("\n")}
     {nullptr, 0, nullptr, 0},
 };
 
-/** Stay in the foreground. */
-inline constexpr int foregroundOption = ${value(foreground)};
-/** Its argument is the number of the guest's connected socket. */
-inline constexpr int descriptorOption = ${value(descriptor)};
+${roles.map(role).join("\n")}
 /** Whether the program only shows a text and exits. */
 constexpr bool isInquiry(int option) {
   return ${inquiries.map((option) => `option == ${value(option)}`).join(" || ")};
 }
 
-/** Where the program finds the guest's socket and the readiness pipe, and which variables say so. */
+/** Where the program finds the guest's socket, the readiness pipe, the target network namespace and the pipe to the
+ * command that is to be spawned, and which variables say so. */
 inline constexpr int socketFd = ${SOCKET_FD};
 inline constexpr char socketVariable[] = "${SOCKET_VARIABLE}";
 inline constexpr int readyFd = ${READY_FD};
 inline constexpr char readyVariable[] = "${READY_VARIABLE}";
+inline constexpr int netnsFd = ${NETNS_FD};
+inline constexpr char netnsVariable[] = "${NETNS_VARIABLE}";
+inline constexpr int goFd = ${GO_FD};
+inline constexpr char goVariable[] = "${GO_VARIABLE}";
+/** The command's process. */
+inline constexpr char childVariable[] = "${CHILD_VARIABLE}";
+/** Lines for the user. */
+inline constexpr char warningsVariable[] = "${WARNINGS_VARIABLE}";
 
 }  // namespace launcher
 `
+}
+
+function role(name: LauncherRole): string {
+  const option = OPTIONS.find((candidate) => candidate.launcher === name)!
+  return `/** ${LAUNCHER_ROLES[name]}. */\ninline constexpr int ${name}Option = ${value(option)};`
 }
 
 function row(option: OptionSpec, name: string): string {

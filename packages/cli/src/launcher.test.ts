@@ -188,7 +188,7 @@ describe("in the background", () => {
     expect(links["4"]).toMatch(/^pipe:/)
     // The other end of that pipe is nowhere in the program.
     expect(Object.values(links).filter((link) => link === links["4"]).length).toBe(1)
-    expect(readLaunch(env)).toEqual({ socketFd: null, readyFd: 4 })
+    expect(readLaunch(env)).toMatchObject({ socketFd: null, readyFd: 4 })
   })
 
   it("takes over status and message of a program that fails", async () => {
@@ -224,7 +224,7 @@ describe("in the foreground", () => {
     const child = launch(scenario("stay", flag))
     const { pid, env } = await reportSoon()
     expect(pid).toBe(child.pid)
-    expect(readLaunch(env)).toEqual({ socketFd: null, readyFd: null })
+    expect(readLaunch(env)).toMatchObject({ socketFd: null, readyFd: null })
     child.kill("SIGTERM")
     expect(await outcome(child)).toMatchObject({ status: 0, signal: null })
   })
@@ -248,7 +248,7 @@ describe("the guest's socket", () => {
     socket.on("data", (chunk: Buffer) => (seen += chunk.toString()))
     expect((await outcome(child)).status).toBe(0)
     expect(seen).toBe("hello")
-    expect(readLaunch(report().env)).toEqual({ socketFd: 3, readyFd: null })
+    expect(readLaunch(report().env)).toMatchObject({ socketFd: 3, readyFd: null })
   })
 
   it("goes to the background with the program, and its end shows at once", async () => {
@@ -258,7 +258,7 @@ describe("the guest's socket", () => {
     socket.on("data", (chunk: Buffer) => (seen += chunk.toString()))
     await new Promise((resolve) => socket.on("end", resolve))
     expect(seen).toBe("hello")
-    expect(readLaunch((await reportSoon()).env)).toEqual({ socketFd: 3, readyFd: 4 })
+    expect(readLaunch((await reportSoon()).env)).toMatchObject({ socketFd: 3, readyFd: 4 })
   })
 
   it("must be open", async () => {

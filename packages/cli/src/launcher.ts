@@ -10,17 +10,39 @@ export const SOCKET_VARIABLE = "PASST_SOCKET_FD"
 export const READY_FD = 4
 export const READY_VARIABLE = "PASST_READY_FD"
 
+/** pasta: the target network namespace, an open nsfs file. */
+export const NETNS_FD = 5
+export const NETNS_VARIABLE = "PASST_NETNS_FD"
+/** pasta: where one byte lets the command start that is to be spawned, and its process. */
+export const GO_FD = 6
+export const GO_VARIABLE = "PASST_GO_FD"
+export const CHILD_VARIABLE = "PASST_CHILD_PID"
+/** Lines for the user's log. */
+export const WARNINGS_VARIABLE = "PASST_WARNINGS"
+
 export interface Launch {
   /** The guest's socket, moved from the number that `--fd` names; null: not moved (no launcher, or no `--fd`). */
   readonly socketFd: number | null
   /** Where to report readiness; null: stay in the foreground. */
   readonly readyFd: number | null
+  /** The network namespace to serve; null: none (no launcher, not pasta, or a command line that has to be refused). */
+  readonly netnsFd: number | null
+  /** The command that waits to be started; null: none. */
+  readonly command: { readonly goFd: number; readonly pid: number } | null
+  /** What went wrong in the launcher without being fatal, one line each. */
+  readonly warnings: readonly string[]
 }
 
 /** Reads what the launcher said. */
 export function readLaunch(environment: Readonly<Record<string, string | undefined>>): Launch {
+  const passed = (variable: string, fd: number): number | null => (environment[variable] === String(fd) ? fd : null)
+  const goFd = passed(GO_VARIABLE, GO_FD)
+  const pid = Number(environment[CHILD_VARIABLE])
   return {
-    socketFd: environment[SOCKET_VARIABLE] === String(SOCKET_FD) ? SOCKET_FD : null,
-    readyFd: environment[READY_VARIABLE] === String(READY_FD) ? READY_FD : null,
+    socketFd: passed(SOCKET_VARIABLE, SOCKET_FD),
+    readyFd: passed(READY_VARIABLE, READY_FD),
+    netnsFd: passed(NETNS_VARIABLE, NETNS_FD),
+    command: goFd !== null && Number.isSafeInteger(pid) && pid > 0 ? { goFd, pid } : null,
+    warnings: environment[WARNINGS_VARIABLE]?.split("\n") ?? [],
   }
 }

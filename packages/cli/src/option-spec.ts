@@ -16,6 +16,20 @@ export const OPTION_GROUPS = {
 } as const
 export type OptionGroup = keyof typeof OPTION_GROUPS
 
+/** Why the launcher looks at an option. */
+export const LAUNCHER_ROLES = {
+  inquiry: "The program only shows a text and exits",
+  foreground: "Stay in the foreground",
+  descriptor: "Its argument is the number of the guest's connected socket",
+  user: "Whom to become, UID[:GID] or LOGIN[:GROUP]",
+  netns: "Network namespace to join",
+  userns: "User namespace to join",
+  netnsOnly: "Stay in the user namespace",
+  noPidns: "No PID namespace for the command to spawn",
+  hostName: "Host name in the command's UTS namespace",
+} as const
+export type LauncherRole = keyof typeof LAUNCHER_ROLES
+
 export interface OptionSpec {
   /** Long name without dashes; also names the option in code. */
   readonly name: string
@@ -40,7 +54,6 @@ export interface OptionSpec {
   readonly status: "built" | "planned"
   /** Accepted, but no longer of use. */
   readonly deprecated?: boolean
-  /** What the launcher has to know: the program stays in the foreground, only shows a text, or gets the guest's
-   * socket by this option. */
-  readonly launcher?: "foreground" | "inquiry" | "descriptor"
+  /** What the launcher has to know of this option; LAUNCHER_ROLES says why. */
+  readonly launcher?: LauncherRole
 }

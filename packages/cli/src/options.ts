@@ -93,6 +93,7 @@ and
 Without a group, a number stands for user and group of that number, and a name for the user with its primary group.
 Root is refused by name; the number 0 keeps it.`,
     status: "built",
+    launcher: "user",
   },
   {
     name: "pid",
@@ -364,6 +365,7 @@ included.`,
     group: "dns",
     help: "Host name given to the guest by DHCP",
     status: "built",
+    launcher: "hostName",
   },
   {
     name: "fqdn",
@@ -537,6 +539,7 @@ implies
     group: "namespace",
     help: "User namespace to join",
     status: "planned",
+    launcher: "userns",
   },
   {
     name: "netns",
@@ -545,6 +548,7 @@ implies
     group: "namespace",
     help: "Network namespace to join",
     status: "planned",
+    launcher: "netns",
   },
   {
     name: "netns-only",
@@ -552,6 +556,7 @@ implies
     group: "namespace",
     help: "Neither create nor join a user namespace",
     status: "planned",
+    launcher: "netnsOnly",
   },
   {
     name: "no-netns-quit",
@@ -566,6 +571,7 @@ implies
     group: "namespace",
     help: "Keep the command in the caller's PID namespace",
     status: "planned",
+    launcher: "noPidns",
   },
   {
     name: "config-net",
