@@ -29,10 +29,6 @@ export const RETRIES_MAX = 7
 /** Duplicate acknowledgements that mean a loss: RFC 5681 section 3.2. */
 export const DUPLICATES_MIN = 3
 
-/** Longest that an acknowledgement waits for data to travel with, milliseconds. RFC 9293 section 3.8.6.3 allows 500. */
-export const ACK_DELAY_MS = 2
-/** Successes before acknowledgements are made to wait. */
-export const ACK_SCORE_MAX = 3
 /** A round-trip time up to which a peer counts as local, microseconds. */
 export const LOCAL_RTT_US = 500
 /** Poll interval while the guest waits for the window or for the peer's acknowledgement, milliseconds: the first, and

@@ -11,15 +11,10 @@ import * as ethernet from "../wire/ethernet.ts"
 import * as ipv4 from "../wire/ipv4.ts"
 import * as ipv6 from "../wire/ipv6.ts"
 import * as tcp from "../wire/tcp.ts"
-import { ACK_SCORE_MAX, WINDOW_SCALE } from "./constants.ts"
+import { WINDOW_SCALE } from "./constants.ts"
 import {
   ACCEPTED,
-  ACK_ALONE,
-  ACK_ARMED,
-  ACK_AT,
   ACK_DUE,
-  ACK_NOW,
-  ACK_SCORE,
   ACK_SENT,
   ACK_TO_GUEST,
   EDGE_SENT,
@@ -82,15 +77,7 @@ export function emitSegment(
   finish(ctx, base, row, l4, tcp.HEADER_LENGTH + payload, payload > w[base + MSS]! ? w[base + MSS]! : 0)
   w[base + ACK_SENT] = ack
   w[base + EDGE_SENT] = edge
-  const state = w[base + STATE]!
-  if (payload > 0 && (state & (ACK_ALONE | ACK_DUE)) !== 0 && ((ctx.now - w[base + ACK_AT]!) | 0) <= 0) {
-    // This data carried, or would have carried, an acknowledgement that waited: waiting pays for this flow.
-    if (w[base + ACK_SCORE]! < ACK_SCORE_MAX) w[base + ACK_SCORE] = w[base + ACK_SCORE]! + 1
-    w[base + STATE] = state & ~ACK_ALONE
-  }
-  // A timer that waited for data is done with; one that looks after the window or the peer's acknowledgement goes on.
-  w[base + STATE] =
-    w[base + STATE]! & ((state & ACK_DUE) !== 0 ? ~(ACK_DUE | ACK_NOW | ACK_ARMED) : ~(ACK_DUE | ACK_NOW))
+  w[base + STATE] = w[base + STATE]! & ~ACK_DUE
   ctx.link.commit(row)
   ctx.count(COUNTER.framesToGuest)
 }

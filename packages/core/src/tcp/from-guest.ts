@@ -11,16 +11,11 @@ import { RX_FRAME_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
 import * as tcp from "../wire/tcp.ts"
 import { armPoll, updateAck } from "./acknowledge.ts"
-import { ACK_DELAY_MS, ACK_SCORE_MAX, DUPLICATES_MIN } from "./constants.ts"
+import { DUPLICATES_MIN } from "./constants.ts"
 import type { HoldPool } from "./hold.ts"
 import {
   ACKED_BY_GUEST,
-  ACK_ALONE,
-  ACK_ARMED,
-  ACK_AT,
   ACK_DUE,
-  ACK_NOW,
-  ACK_SCORE,
   ACK_SENT,
   ACK_TO_GUEST,
   DUPLICATES,
@@ -424,30 +419,17 @@ function passFin(ctx: Context, flow: number): number {
   return 0
 }
 
-/** Decides when the guest hears of what has been written: now, or with the data that may follow soon. */
+/** Brings the acknowledgement and the window up to date, and has the guest told of what is new: once per batch, at the end
+ * of the turn, with data if there is some by then.
+ * @param now whether to answer even if nothing is new */
 export function scheduleAck(ctx: Context, flow: number, now: boolean): void {
   const w = ctx.words
   const base = flow << FLOW_SHIFT
   updateAck(ctx, flow, false)
-  const state = w[base + STATE]!
   const owed = (w[base + ACK_TO_GUEST]! - w[base + ACK_SENT]!) | 0
   const opened = (w[base + EDGE_TO_GUEST]! - w[base + EDGE_SENT]!) | 0
-  if (now || owed >= w[base + MSS]! * 2 || opened > w[base + LAST_WINDOW]! >> 2) {
-    w[base + STATE] = state | ACK_NOW
-    ctx.work.add(flow)
-  } else if (owed > 0) {
-    if (w[base + ACK_SCORE]! >= ACK_SCORE_MAX) {
-      if ((state & ACK_DUE) === 0) {
-        w[base + ACK_AT] = (ctx.now + ACK_DELAY_MS) | 0
-        w[base + STATE] = state | ACK_DUE | ACK_ARMED
-        ctx.timers.armAtLatest(flow, w[base + ACK_AT]!)
-      }
-      return
-    }
-    // Not known to pay: acknowledge alone, and see whether data would have come in time.
-    if ((state & ACK_ALONE) !== 0) w[base + ACK_SCORE] = 0
-    w[base + ACK_AT] = (ctx.now + ACK_DELAY_MS) | 0
-    w[base + STATE] = state | ACK_NOW | ACK_ALONE
+  if (now || owed > 0 || opened > w[base + LAST_WINDOW]! >> 2) {
+    w[base + STATE] = w[base + STATE]! | ACK_DUE
     ctx.work.add(flow)
   }
   armPoll(ctx, flow)

@@ -39,17 +39,15 @@ export const RECOVER: number = PROTOCOL_WORDS + 15
 /** Deadlines, milliseconds; valid with RTO_ARMED and ACK_ARMED. */
 export const RTO_AT: number = PROTOCOL_WORDS + 16
 export const ACK_AT: number = PROTOCOL_WORDS + 17
-/** How often in a row an acknowledgement that could wait would have found data to travel with, up to ACK_SCORE_MAX. */
-export const ACK_SCORE: number = PROTOCOL_WORDS + 18
 /** First held block (hold.ts), -1: none; and how many. */
-export const HOLD_HEAD: number = PROTOCOL_WORDS + 19
-export const HOLD_COUNT: number = PROTOCOL_WORDS + 20
+export const HOLD_HEAD: number = PROTOCOL_WORDS + 18
+export const HOLD_COUNT: number = PROTOCOL_WORDS + 19
 /** Round-trip time of the host's connection, microseconds. */
-export const RTT: number = PROTOCOL_WORDS + 21
+export const RTT: number = PROTOCOL_WORDS + 20
 /** Window that the socket allowed when it was last asked, bytes. */
-export const LAST_WINDOW: number = PROTOCOL_WORDS + 22
+export const LAST_WINDOW: number = PROTOCOL_WORDS + 21
 /** Time of the last segment from the guest, milliseconds. */
-export const LAST_FROM_GUEST: number = PROTOCOL_WORDS + 23
+export const LAST_FROM_GUEST: number = PROTOCOL_WORDS + 22
 
 /** Accepted from the host; a SYN has gone, or will go, to the guest. */
 export const ACCEPTED: number = 1 << 0
@@ -69,43 +67,40 @@ export const GUEST_FIN: number = 1 << 7
 export const HOST_SHUT: number = 1 << 8
 /** The socket may have more data than has been sent to the guest. */
 export const READABLE: number = 1 << 9
-/** An acknowledgement is owed: it may wait for data; it may not. */
+/** An acknowledgement is owed; the next segment carries it. */
 export const ACK_DUE: number = 1 << 10
-export const ACK_NOW: number = 1 << 11
 /** The peer is on this host or as near as that: what the socket took is as good as delivered. */
-export const LOCAL: number = 1 << 12
+export const LOCAL: number = 1 << 11
 /** The socket took less than it was given; an event will tell when it takes more. */
-export const WRITE_BLOCKED: number = 1 << 13
+export const WRITE_BLOCKED: number = 1 << 12
 /** Reads may stop short of what is there (urgent data, tcp(7)): read on until EAGAIN. */
-export const URGENT: number = 1 << 14
+export const URGENT: number = 1 << 13
 /** SO_KEEPALIVE is on, because the guest sends keepalives. */
-export const KEEPALIVE: number = 1 << 15
-export const RTO_ARMED: number = 1 << 16
-export const ACK_ARMED: number = 1 << 17
+export const KEEPALIVE: number = 1 << 14
+export const RTO_ARMED: number = 1 << 15
+export const ACK_ARMED: number = 1 << 16
 /** One segment, at ACKED_BY_GUEST, is to be sent again. */
-export const RESEND: number = 1 << 18
+export const RESEND: number = 1 << 17
 /** Between the start of a fast retransmission and RECOVER. */
-export const RECOVERING: number = 1 << 19
+export const RECOVERING: number = 1 << 18
 /** The socket takes no more (EPIPE): data from the guest is acknowledged and thrown away. */
-export const SWALLOW: number = 1 << 20
+export const SWALLOW: number = 1 << 19
 /** A SYN, or SYN,ACK, is to be sent (again). */
-export const SYN_DUE: number = 1 << 21
+export const SYN_DUE: number = 1 << 20
 /** A probe of one byte is to be sent into a closed window. */
-export const PROBE: number = 1 << 22
+export const PROBE: number = 1 << 21
 /** The window offered to the guest is small: ask the socket again soon. */
-export const WINDOW_LOW: number = 1 << 23
+export const WINDOW_LOW: number = 1 << 22
 /** Three duplicates of the acknowledgement are owed, so that the guest retransmits at once (RFC 5681 section 3.2). */
-export const TRIPLE_ACK: number = 1 << 24
+export const TRIPLE_ACK: number = 1 << 23
 /** A keepalive probe is to be sent to the guest. */
-export const KEEPALIVE_DUE: number = 1 << 25
-/** An acknowledgement has just been sent alone; data for the guest before ACK_AT would have carried it. */
-export const ACK_ALONE: number = 1 << 26
+export const KEEPALIVE_DUE: number = 1 << 24
 /** The host's peer has sent its FIN: the kernel won't tell again, so reading goes on to the end of the stream. */
-export const HOST_ENDING: number = 1 << 27
+export const HOST_ENDING: number = 1 << 25
 /** The handshake with the guest needed retransmissions: RFC 6298 section 5.7. */
-export const SYN_RETRIED: number = 1 << 28
+export const SYN_RETRIED: number = 1 << 26
 /** The kernel's peek offset is not SEQ_TO_GUEST - ACKED_BY_GUEST, because setting it failed. */
-export const PEEK_LOST: number = 1 << 29
+export const PEEK_LOST: number = 1 << 27
 
 /** Shifts within SCALES. */
 export const SCALE_TO_GUEST_SHIFT = 8

@@ -47,8 +47,6 @@ import {
   ACK_ARMED,
   ACK_AT,
   ACK_DUE,
-  ACK_NOW,
-  ACK_SCORE,
   ACK_SENT,
   ACK_TO_GUEST,
   CONNECTED,
@@ -163,7 +161,7 @@ export class Tcp implements Protocol {
     alignPeek(ctx, flow)
     w[base + STATE] = w[base + STATE]! | READABLE
     w[base + LAST_FROM_GUEST] = ctx.now
-    if ((state & ACCEPTED) !== 0) w[base + STATE] = w[base + STATE]! | ACK_NOW
+    if ((state & ACCEPTED) !== 0) w[base + STATE] = w[base + STATE]! | ACK_DUE
     ctx.work.add(flow)
     return true
   }
@@ -204,7 +202,7 @@ export class Tcp implements Protocol {
         return
       }
       updateAck(ctx, flow, true)
-      w[base + STATE] = w[base + STATE]! | ACK_NOW
+      w[base + STATE] = w[base + STATE]! | ACK_DUE
       ctx.work.add(flow)
       this.#finish(flow)
     }
@@ -235,7 +233,7 @@ export class Tcp implements Protocol {
       return
     }
     if (result > 0) ctx.work.add(flow)
-    if ((w[base + STATE]! & ACK_NOW) !== 0 && !emitBare(ctx, flow, w[base + SEQ_TO_GUEST]!, 0)) ctx.work.add(flow)
+    if ((w[base + STATE]! & ACK_DUE) !== 0 && !emitBare(ctx, flow, w[base + SEQ_TO_GUEST]!, 0)) ctx.work.add(flow)
     armPoll(ctx, flow)
   }
 
@@ -267,26 +265,18 @@ export class Tcp implements Protocol {
     if ((state & RTO_ARMED) !== 0) ctx.timers.armAtLatest(flow, w[base + RTO_AT]!)
   }
 
-  /** An acknowledgement has waited long enough; or the window, or the peer's acknowledgement, is looked at again. */
+  /** The window, or the peer's acknowledgement, is looked at again. */
   #ackTimer(flow: number): void {
     const ctx = this.#ctx
     const w = ctx.words
     const base = flow << FLOW_SHIFT
-    const state = w[base + STATE]! & ~ACK_ARMED
-    w[base + STATE] = state
-    if ((state & ESTABLISHED) === 0) return
-    if ((state & ACK_DUE) !== 0) {
-      // No data came in time: for a while, don't wait.
-      w[base + ACK_SCORE] = 0
-      w[base + STATE] = (state & ~ACK_DUE) | ACK_NOW
-      ctx.work.add(flow)
-      return
-    }
+    w[base + STATE] = w[base + STATE]! & ~ACK_ARMED
+    if ((w[base + STATE]! & ESTABLISHED) === 0) return
     updateAck(ctx, flow, true)
     const opened = (w[base + EDGE_TO_GUEST]! - w[base + EDGE_SENT]!) | 0
     const owed = (w[base + ACK_TO_GUEST]! - w[base + ACK_SENT]!) | 0
     if (owed > 0 || opened >= w[base + MSS]! || opened > w[base + LAST_WINDOW]! >> 1) {
-      w[base + STATE] = w[base + STATE]! | ACK_NOW
+      w[base + STATE] = w[base + STATE]! | ACK_DUE
       ctx.work.add(flow)
     }
     armPoll(ctx, flow)
@@ -393,7 +383,7 @@ export class Tcp implements Protocol {
     const state = w[base + STATE]!
     if ((state & (FIN_SENT | FIN_ACKED | HOST_SHUT)) !== (FIN_SENT | FIN_ACKED | HOST_SHUT)) return
     // The last acknowledgement goes out before the row is forgotten.
-    if ((state & ACK_NOW) !== 0) {
+    if ((state & ACK_DUE) !== 0) {
       updateAck(this.#ctx, flow, false)
       emitBare(this.#ctx, flow, w[base + SEQ_TO_GUEST]!, 0)
     }
