@@ -104,7 +104,3 @@ export const PEEK_LOST: number = 1 << 27
 
 /** Shifts within SCALES. */
 export const SCALE_TO_GUEST_SHIFT = 8
-
-export function flagged(w: Int32Array, state: number, bits: number): boolean {
-  return (w[state]! & bits) !== 0
-}
