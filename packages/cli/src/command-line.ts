@@ -1,11 +1,11 @@
 /** What a command line asks for: a run with a configuration, or a text and an exit status. Nothing is touched yet. */
 import { UsageError } from "./config-error.ts"
 import { helpText } from "./help.ts"
-import { parsePasst, type PasstOptions } from "./parse.ts"
+import { parsePasst, parsePasta, type Inquiry, type PasstOptions, type PastaOptions } from "./parse.ts"
 import { versionText } from "./version.ts"
 
-export type CommandLine =
-  | { readonly kind: "run"; readonly options: PasstOptions }
+export type CommandLine<Options = PasstOptions> =
+  | { readonly kind: "run"; readonly options: Options }
   /** Print both texts (each empty or ending with a newline) and exit. */
   | { readonly kind: "exit"; readonly status: 0 | 1; readonly stdout: string; readonly stderr: string }
 
@@ -14,18 +14,33 @@ export type CommandLine =
  * @throws ConfigError for values that can't be honoured: one line for standard error, then exit with status 1.
  */
 export function readCommandLine(program: string, args: readonly string[], version: string): CommandLine {
+  return read("passt", parsePasst, program, args, version)
+}
+
+/** As readCommandLine, for pasta. */
+export function readPastaCommandLine(
+  program: string,
+  args: readonly string[],
+  version: string,
+): CommandLine<PastaOptions> {
+  return read("pasta", parsePasta, program, args, version)
+}
+
+function read<Options extends object>(
+  mode: "passt" | "pasta",
+  parse: (args: readonly string[]) => Options | Inquiry,
+  program: string,
+  args: readonly string[],
+  version: string,
+): CommandLine<Options> {
   try {
-    const parsed = parsePasst(args)
+    const parsed = parse(args)
     if (!("inquiry" in parsed)) return { kind: "run", options: parsed }
-    const stdout = parsed.inquiry === "help" ? helpText(program, "passt") : versionText("passt", version)
+    const stdout = parsed.inquiry === "help" ? helpText(program, mode) : versionText(mode, version)
     return { kind: "exit", status: 0, stdout, stderr: "" }
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
-    return {
-      kind: "exit",
-      status: 1,
-      stdout: "",
-      stderr: `${program}: ${error.message}\n${helpText(program, "passt")}`,
-    }
+    const stderr = `${program}: ${error.message}\n${helpText(program, mode)}`
+    return { kind: "exit", status: 1, stdout: "", stderr }
   }
 }

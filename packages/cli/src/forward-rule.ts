@@ -1,12 +1,19 @@
 /**
- * One rule of inbound forwarding: connections and datagrams to ports of the host go to ports of the guest. The record
- * that port specifications are parsed into, its printed form and what makes two rules conflict.
+ * One rule of forwarding: connections and datagrams to ports of the host go to ports of the guest, or in pasta those to the
+ * namespace's loopback to ports of the host's. The record that port specifications are parsed into, its printed form and
+ * what makes two rules conflict.
  */
 import { address } from "@passt/core/wire"
 import type { AddressWords } from "./values.ts"
 
+/** Where a rule listens: as in @passt/core. */
+export const PLACE_HOST = 0
+export const PLACE_NAMESPACE = 1
+export type Place = typeof PLACE_HOST | typeof PLACE_NAMESPACE
+
 export interface ForwardRule {
   readonly protocol: "tcp" | "udp"
+  readonly place: Place
   /** Where to listen: four words, IPv4 mapped; 0.0.0.0 or :: is any address of that family only. Null: any address of
    * both families, by one IPv6 socket without IPV6_V6ONLY. */
   readonly address: AddressWords | null
@@ -17,14 +24,14 @@ export interface ForwardRule {
   /** Ports to listen on, 1…65535, both ends included. */
   readonly first: number
   readonly last: number
-  /** Guest port that `first` leads to; the others follow in step. */
+  /** Port on the other side that `first` leads to; the others follow in step. */
   readonly targetFirst: number
   /** Address in the guest's network, of the family of `address`; null: the guest's own address. */
   readonly targetAddress: AddressWords | null
   /** Best effort: ports that can't be bound are passed over, unless all of the rule can't. */
   readonly weak: boolean
   /** Ports open and close with the listeners on the other side (pasta only). */
-  readonly scan: boolean
+  readonly auto: boolean
 }
 
 /** Most rules of all protocols together. */
@@ -40,7 +47,7 @@ export function formatRule(rule: ForwardRule): string {
     const text = address.format(rule.targetAddress)
     target = `${text.includes(":") ? `[${text}]` : text}:${target}`
   }
-  const flags = (rule.weak ? " (best effort)" : "") + (rule.scan ? " (auto-scan)" : "")
+  const flags = (rule.weak ? " (best effort)" : "") + (rule.auto ? " (auto-scan)" : "")
   const ports = formatRange(rule.first, rule.last)
   return `${rule.protocol.toUpperCase()} [${listen}]${device}:${ports}  =>  ${target} ${flags}`
 }
@@ -54,7 +61,7 @@ function formatRange(first: number, last: number): string {
  * its family) and interfaces that overlap (sockets bound to two different interfaces don't meet).
  */
 export function rulesConflict(a: ForwardRule, b: ForwardRule): boolean {
-  if (a.protocol !== b.protocol || a.first > b.last || b.first > a.last) return false
+  if (a.protocol !== b.protocol || a.place !== b.place || a.first > b.last || b.first > a.last) return false
   if (a.device !== "" && b.device !== "" && a.device !== b.device) return false
   if (!a.address || !b.address) return true
   if (address.isMapped(a.address, 0) !== address.isMapped(b.address, 0)) return false

@@ -2,9 +2,11 @@
  * Writes what is made from the option table.
  *
  *   node src/generate.ts                      the launcher's header, in its place
- *   node src/generate.ts man PATH VERSION     the manual page; dated by SOURCE_DATE_EPOCH, else today
+ *   node src/generate.ts man PATH VERSION     the manual page of passt, or pasta if PATH says so; dated by
+ *                                             SOURCE_DATE_EPOCH, else today
  */
 import { writeFileSync } from "node:fs"
+import { basename } from "node:path"
 import { launcherHeader } from "./launcher-options.ts"
 import { manualPage } from "./man.ts"
 
@@ -13,7 +15,8 @@ if (what === undefined) {
   writeFileSync(new URL("../../../native/launcher/options.h", import.meta.url), launcherHeader())
 } else if (what === "man" && path !== undefined && version !== undefined) {
   const epoch = process.env["SOURCE_DATE_EPOCH"]
-  writeFileSync(path, manualPage(version, epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)))
+  const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)
+  writeFileSync(path, manualPage(version, day, basename(path).startsWith("pasta") ? "pasta" : "passt"))
 } else {
   process.stderr.write("Usage: generate.ts [man PATH VERSION]\n")
   process.exitCode = 1

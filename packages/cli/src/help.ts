@@ -8,19 +8,33 @@ const DESCRIPTION_COLUMN = 30
 
 /** `program`: how the command was called. Ends with a newline. */
 export function helpText(program: string, mode: Mode): string {
-  const lines = [
-    `Usage: ${program} [OPTION]...`,
-    ...wrap("Connect a virtual machine to the network through ordinary sockets, without privileges.", 0),
-  ]
+  const lines = mode === "pasta" ? pastaUsage(program) : passtUsage(program)
   const options = optionsOf(mode)
   for (const group of Object.keys(OPTION_GROUPS) as OptionGroup[]) {
     const members = options.filter((option) => option.group === group && !option.deprecated)
     if (members.length === 0) continue
     lines.push("", `${OPTION_GROUPS[group]}:`)
     for (const option of members) lines.push(...describe(option))
-    if (group === "forwarding") lines.push(...PORT_SPECIFICATION)
+    if (group === "forwarding") lines.push(...PORT_SPECIFICATION, ...(mode === "pasta" ? AUTO_SPECIFICATION : []))
   }
   return `${lines.join("\n")}\n`
+}
+
+function passtUsage(program: string): string[] {
+  return [
+    `Usage: ${program} [OPTION]...`,
+    ...wrap("Connect a virtual machine to the network through ordinary sockets, without privileges.", 0),
+  ]
+}
+
+function pastaUsage(program: string): string[] {
+  return [
+    `Usage: ${program} [OPTION]... [COMMAND [ARG]...]`,
+    `       ${program} [OPTION]... PID`,
+    `       ${program} [OPTION]... --netns PATH|NAME`,
+    ...wrap("Connect a network namespace to the network through ordinary sockets, without privileges.", 0),
+    ...wrap("Without a PID and --netns, a command, or the user's shell, is run in new namespaces.", 0),
+  ]
 }
 
 const PORT_SPECIFICATION: readonly string[] = [
@@ -34,6 +48,11 @@ const PORT_SPECIFICATION: readonly string[] = [
   "    1000-2000,~1500-1510        a range but for some ports",
   "    ~22                         all ports but 22 and ephemeral ones, if free",
   "    all                         all ports but ephemeral ones, if free",
+]
+
+const AUTO_SPECIFICATION: readonly string[] = [
+  "    auto                        ports where the other side listens, at any time",
+  "    auto,~22                    those but for some ports",
 ]
 
 const REPEATABLE = { list: "(repeatable)", "per-family": "(one per family)" } as const

@@ -1,20 +1,72 @@
-/** The manual page passt(1), as mdoc source (mdoc(7)). What it says of options comes from the option table. */
+/** The manual pages passt(1) and pasta(1), as mdoc source (mdoc(7)). What they say of options comes from the option table. */
 import { OPTION_GROUPS, type OptionGroup, type OptionSpec } from "./option-spec.ts"
 import { optionsOf } from "./options.ts"
 
 const REPEATABLE = { list: "May be repeated.", "per-family": "Once per family, IPv4 and IPv6." } as const
 
 /** `day`: what the page is dated by. */
-export function manualPage(version: string, day: Date): string {
+export function manualPage(version: string, day: Date, program: "passt" | "pasta" = "passt"): string {
   const date = day.toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" })
+  const beginning = program === "pasta" ? PASTA_BEGINNING : PASST_BEGINNING
+  const end = program === "pasta" ? PASTA_END : PASST_END
   return `.\\" Generated from the option table of @passt/cli.
 .Dd ${date}
-.Dt PASST 1
+.Dt ${program.toUpperCase()} 1
 .Os passt ${version}
-${BEGINNING}${optionSections()}${END}`
+${beginning}${optionSections(program)}${end}`
 }
 
-const BEGINNING = `.Sh NAME
+const OPTIONS_INTRODUCTION = `.Sh OPTIONS
+Options end at the first word that isn't one.
+Long options may be shortened as long as they are unambiguous.
+Of options that can't be repeated, the last one counts.
+`
+
+const PASTA_BEGINNING = `.Sh NAME
+.Nm pasta
+.Nd networking for a network namespace, without privileges
+.Sh SYNOPSIS
+.Nm
+.Op Ar OPTION ...
+.Op Ar COMMAND Op Ar ARG ...
+.Nm
+.Op Ar OPTION ...
+.Ar PID
+.Nm
+.Op Ar OPTION ...
+.Fl Fl netns Ar PATH Ns | Ns Ar NAME
+.Sh DESCRIPTION
+.Nm
+connects a network namespace to the network.
+It opens a tap interface in the namespace and translates what is sent there to ordinary sockets of the host: each TCP
+connection of the namespace becomes a connection of the host, each exchange of UDP datagrams or pings a socket.
+It needs neither privileges nor interfaces on the host.
+.Pp
+The namespace is that of a process, or named by
+.Fl Fl netns ;
+otherwise a command is run in a user, network, PID, mount, IPC and UTS namespace of its own, with the user as root:
+the words after the options, or else the user\\(cqs shell.
+.Pp
+Unless told otherwise, the namespace gets the addresses and routes of the host: with
+.Fl Fl config-net
+at once, without it when it asks by DHCP, DHCPv6 or router solicitations.
+Its connections seem to come from the host itself.
+.Pp
+Connections to ports on which somebody listens in the namespace reach it from the host, and those to the
+namespace\\(cqs loopback address reach listeners of the host, see
+.Fl Fl tcp-ports ,
+.Fl Fl udp-ports ,
+.Fl Fl tcp-ns
+and
+.Fl Fl udp-ns .
+Where both ends are loopback addresses, the data takes a short cut from socket to socket.
+.Pp
+With a command,
+.Nm
+stays in the foreground; otherwise it goes to the background and returns as soon as the namespace is connected.
+${OPTIONS_INTRODUCTION}`
+
+const PASST_BEGINNING = `.Sh NAME
 .Nm passt
 .Nd networking for a virtual machine, without privileges
 .Sh SYNOPSIS
@@ -36,13 +88,9 @@ and
 .Pp
 .Nm
 goes to the background and returns as soon as the guest can connect.
-.Sh OPTIONS
-Options end at the first word that isn't one.
-Long options may be shortened as long as they are unambiguous.
-Of options that can't be repeated, the last one counts.
-`
+${OPTIONS_INTRODUCTION}`
 
-const END = `.Sh PORT SPECIFICATIONS
+const PORT_SPECIFICATIONS = `.Sh PORT SPECIFICATIONS
 The argument of
 .Fl Fl tcp-ports
 and
@@ -78,9 +126,9 @@ All ports but the excluded ones and those that the host gives to outgoing connec
 .Pq Va net.ipv4.ip_local_port_range .
 A list of nothing but exclusions means that, too.
 Of these ports, those that are taken are passed over, with a warning.
-.El
+@AUTO@.El
 .Pp
-Ports that are named must be free:
+@LOOPBACK@Ports that are named must be free:
 .Nm
 does not start otherwise.
 Two rules must not claim the same port of the same address and interface.
@@ -90,7 +138,23 @@ need the capability
 .Dv CAP_NET_BIND_SERVICE ,
 which may be given to the executable, see
 .Xr setcap 8 .
-.Sh SIGNALS
+`
+
+const AUTO = `.It Cm auto
+Of the ports that the list stands for, at any time those on which somebody listens on the other side.
+Without any range in the list, that is all ports but the excluded and ephemeral ones.
+For UDP, ports with a TCP listener count, too.
+`
+
+const LOOPBACK = `.Fl Fl tcp-ns
+and
+.Fl Fl udp-ns
+listen on the loopback interface of the namespace and lead to the loopback addresses of the host: they take no addresses,
+neither to listen on nor as targets.
+.Pp
+`
+
+const PASST_END = `${portSpecifications("passt")}.Sh SIGNALS
 .Bl -tag -width Ds
 .It Dv SIGTERM , SIGQUIT
 Finish the capture file and exit with status 0.
@@ -144,8 +208,69 @@ By default, the guest reaches services on the host's loopback address at the add
 ends that.
 `
 
-function optionSections(): string {
-  const options = optionsOf("passt")
+const PASTA_END = `${portSpecifications("pasta")}.Sh SIGNALS
+.Bl -tag -width Ds
+.It Dv SIGTERM , SIGQUIT
+Finish the capture file and exit with status 0.
+.El
+.Sh FILES
+.Bl -tag -width Ds
+.It Pa /dev/net/tun
+Where the interface is made; the user must be allowed to read and write it.
+.It Pa /run/netns
+Where namespaces named without a slash are.
+.It Pa /etc/resolv.conf
+Where name servers and search domains are read from, once, at start.
+.El
+.Sh EXIT STATUS
+With a command, that of the command, or 128 plus the number of the signal that has ended it.
+Otherwise, in the background, the command returns 0 once
+.Nm
+is ready.
+In the foreground, 0 is returned at its end: by a signal above, or when the network namespace is gone.
+Errors return 1, with one line on standard error; nothing is left behind then.
+.Sh EXAMPLES
+A shell in a network of its own:
+.Bd -literal -offset indent
+$ pasta --config-net
+.Ed
+.Pp
+A command that reaches the world, but nothing on the host, and that nobody reaches:
+.Bd -literal -offset indent
+$ pasta --config-net --no-map-gw -t none -u none -T none -U none -- command
+.Ed
+.Pp
+Port 8080 of the host for port 80 of a process\\(cq namespace:
+.Bd -literal -offset indent
+$ pasta --config-net -t 8080:80 1234
+.Ed
+.Sh SEE ALSO
+.Xr unshare 1 ,
+.Xr resolv.conf 5 ,
+.Xr capabilities 7 ,
+.Xr network_namespaces 7 ,
+.Xr user_namespaces 7 ,
+.Xr ip-netns 8
+.Sh CAVEATS
+A spawned command is process 1 of its PID namespace: signals that it doesn\\(cqt handle don\\(cqt reach it, and when
+it ends, so do all processes that it has left behind.
+.Pp
+By default, the namespace reaches services on the host\\(cqs loopback address at the address of its gateway.
+.Fl Fl no-map-gw
+ends that.
+`
+
+/** The section of both pages. */
+function portSpecifications(program: "passt" | "pasta"): string {
+  const text = PORT_SPECIFICATIONS.replace("@AUTO@", program === "pasta" ? AUTO : "").replace(
+    "@LOOPBACK@",
+    program === "pasta" ? LOOPBACK : "",
+  )
+  return program === "pasta" ? text.replaceAll(/(?<![-\w])guest(?![-\w])/g, "namespace") : text
+}
+
+function optionSections(program: "passt" | "pasta"): string {
+  const options = optionsOf(program)
   let text = ""
   for (const group of Object.keys(OPTION_GROUPS) as OptionGroup[]) {
     const members = options.filter((option) => option.group === group)

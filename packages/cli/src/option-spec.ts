@@ -45,8 +45,12 @@ export interface OptionSpec {
   readonly help: string
   /** What holds without the option, for help text and manual page. */
   readonly standard?: string
+  /** Where that is something else in pasta. */
+  readonly standardInPasta?: string
   /** Further sentences for the manual page, as mdoc source; absent: the help sentence is enough. */
   readonly man?: string
+  /** Where those are others in pasta. */
+  readonly manInPasta?: string
   /** "list": may be given several times, each adding to the others; "per-family": once for IPv4 and once for IPv6.
    * Absent: the last one counts. */
   readonly repeatable?: "list" | "per-family"

@@ -26,6 +26,9 @@ export const OPTIONS: readonly OptionSpec[] = [
     man: `Without it, the command returns with status 0 as soon as the guest can connect: the socket exists, all
 forwarded ports are listening and the PID file is written.
 With it, messages keep going to standard error.`,
+    manInPasta: `Without it, the command returns with status 0 as soon as the namespace is connected: the interface exists,
+all forwarded ports are listening and the PID file is written.
+With it, and with a command to spawn, messages keep going to standard error.`,
     status: "built",
     launcher: "foreground",
   },
@@ -153,6 +156,7 @@ Root is refused by name; the number 0 keeps it.`,
     argument: "FD",
     group: "transport",
     help: "Use an inherited, connected socket; implies --one-off",
+    modes: MACHINE,
     status: "built",
     launcher: "descriptor",
   },
@@ -231,6 +235,8 @@ With this option, addresses that appear in the guest's traffic are not taken for
     help: "MAC address at which the guest sees its gateway",
     standard: "9a:55:9a:55:9a:55",
     man: "Not the address of the guest's own interface: that one is the machine's to choose.",
+    manInPasta: `Not the address of the namespace's own interface, see
+.Fl Fl ns-mac-addr .`,
     status: "built",
   },
   {
@@ -349,14 +355,16 @@ included.`,
     modes: PASTA,
     group: "dns",
     help: "Announce name servers",
-    status: "planned",
+    man: "By DHCP, DHCPv6 and router advertisements.",
+    status: "built",
   },
   {
     name: "dhcp-search",
     modes: PASTA,
     group: "dns",
     help: "Announce search domains",
-    status: "planned",
+    man: "By DHCP, DHCPv6 and router advertisements.",
+    status: "built",
   },
   {
     name: "hostname",
@@ -364,6 +372,7 @@ included.`,
     argument: "NAME",
     group: "dns",
     help: "Host name given to the guest by DHCP",
+    man: "In pasta, the host name of the UTS namespace of a spawned command, too: pasta-NAME without it, NAME being the host's.",
     status: "built",
     launcher: "hostName",
   },
@@ -426,6 +435,7 @@ implies
     man: `See
 .Sx PORT SPECIFICATIONS .`,
     repeatable: "list",
+    standardInPasta: "auto",
     status: "built",
   },
   {
@@ -438,6 +448,7 @@ implies
     man: `See
 .Sx PORT SPECIFICATIONS .`,
     repeatable: "list",
+    standardInPasta: "auto",
     status: "built",
   },
   {
@@ -455,7 +466,10 @@ implies
     help: "TCP ports of the namespace's loopback that lead to the host's",
     standard: "auto",
     repeatable: "list",
-    status: "planned",
+    man: `The same forms as for
+.Fl Fl tcp-ports ,
+but without addresses.`,
+    status: "built",
   },
   {
     name: "udp-ns",
@@ -466,28 +480,38 @@ implies
     help: "UDP ports of the namespace's loopback that lead to the host's",
     standard: "auto",
     repeatable: "list",
-    status: "planned",
+    man: `The same forms as for
+.Fl Fl udp-ports ,
+but without addresses.`,
+    status: "built",
   },
   {
     name: "host-lo-to-ns-lo",
     modes: PASTA,
     group: "forwarding",
     help: "Forward the host's loopback connections to the namespace's loopback",
-    status: "planned",
+    man: "Without it they lead to the address that the namespace has on its interface.",
+    status: "built",
   },
   {
     name: "no-splice",
     modes: PASTA,
     group: "forwarding",
-    help: "Send all forwarded connections through the namespace's interface",
-    status: "planned",
+    help: "Send all connections to forwarded ports through the namespace's interface",
+    man: "Without it, those of the host itself take a short cut, from socket to socket.",
+    status: "built",
   },
   {
     name: "splice-only",
     modes: PASTA,
     group: "forwarding",
     help: "No interface in the namespace, only loopback forwarding",
-    status: "planned",
+    man: `Implies
+.Fl Fl host-lo-to-ns-lo
+and
+.Fl Fl no-icmp .
+No name servers and search domains are announced.`,
+    status: "built",
   },
 
   {
@@ -522,7 +546,8 @@ implies
     modes: PASTA,
     group: "namespace",
     help: "Name of the interface in the namespace",
-    status: "planned",
+    standard: "that of the template interface, or tap0",
+    status: "built",
   },
   {
     name: "ns-mac-addr",
@@ -530,7 +555,8 @@ implies
     modes: PASTA,
     group: "namespace",
     help: "MAC address of the interface in the namespace",
-    status: "planned",
+    standard: "chosen by the kernel",
+    status: "built",
   },
   {
     name: "userns",
@@ -538,7 +564,9 @@ implies
     modes: PASTA,
     group: "namespace",
     help: "User namespace to join",
-    status: "planned",
+    man: `Cancels
+.Fl Fl netns-only .`,
+    status: "built",
     launcher: "userns",
   },
   {
@@ -546,8 +574,12 @@ implies
     argument: "PATH|NAME",
     modes: PASTA,
     group: "namespace",
-    help: "Network namespace to join",
-    status: "planned",
+    help: "Network namespace to join: a path, or a name of ip-netns(8)",
+    man: `A name without slash stands for a file in /run/netns.
+Without
+.Fl Fl userns
+the user namespace stays as it is.`,
+    status: "built",
     launcher: "netns",
   },
   {
@@ -555,7 +587,9 @@ implies
     modes: PASTA,
     group: "namespace",
     help: "Neither create nor join a user namespace",
-    status: "planned",
+    man: `Cancels
+.Fl Fl userns .`,
+    status: "built",
     launcher: "netnsOnly",
   },
   {
@@ -563,14 +597,15 @@ implies
     modes: PASTA,
     group: "namespace",
     help: "Stay when the network namespace is removed",
-    status: "planned",
+    status: "built",
   },
   {
     name: "no-pidns",
     modes: PASTA,
     group: "namespace",
     help: "Keep the command in the caller's PID namespace",
-    status: "planned",
+    man: "Processes that it leaves behind are not ended then.",
+    status: "built",
     launcher: "noPidns",
   },
   {
@@ -578,27 +613,49 @@ implies
     modes: PASTA,
     group: "namespace",
     help: "Set up the interface in the namespace: addresses, routes, link",
-    status: "planned",
+    man: `Addresses and routes are those of the host's template interface, or what
+.Fl Fl address
+and
+.Fl Fl gateway
+say.
+No router advertisements are sent then.
+Without it, the interface is there but down, and DHCP, DHCPv6 and router advertisements answer its clients.`,
+    status: "built",
   },
   {
     name: "no-copy-routes",
     modes: PASTA,
     group: "namespace",
-    help: "Give the namespace a default route only",
-    status: "planned",
+    help: "Give the namespace a default route only; needs --config-net",
+    status: "built",
     deprecated: true,
   },
   {
     name: "no-copy-addrs",
     modes: PASTA,
     group: "namespace",
-    help: "Give the namespace one address per family only",
-    status: "planned",
+    help: "Give the namespace one address per family only; needs --config-net",
+    status: "built",
     deprecated: true,
   },
 ]
 
-/** The options that help text and manual page of a mode show. */
+/** The options that help text and manual page of a mode show, as they are there. */
 export function optionsOf(mode: Mode): OptionSpec[] {
-  return OPTIONS.filter((option) => option.status === "built" && (option.modes?.includes(mode) ?? true))
+  const options = OPTIONS.filter((option) => option.status === "built" && (option.modes?.includes(mode) ?? true))
+  return mode === "pasta" ? options.map(inPasta) : options
+}
+
+/** The guest of pasta is a namespace. */
+function inPasta(option: OptionSpec): OptionSpec {
+  // Not in names of options.
+  const word = (text: string): string => text.replaceAll(/(?<![-\w])guest(?![-\w])/g, "namespace")
+  const standard = option.standardInPasta ?? option.standard
+  const man = option.manInPasta ?? option.man
+  return {
+    ...option,
+    help: word(option.help),
+    ...(man === undefined ? {} : { man: word(man) }),
+    ...(standard === undefined ? {} : { standard: word(standard) }),
+  }
 }

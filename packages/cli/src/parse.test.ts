@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest"
 import { address } from "@passt/core/wire"
 import { ConfigError } from "./config-error.ts"
 import { OPTIONS } from "./options.ts"
-import { HANDLERS, parsePasst, type PasstOptions } from "./parse.ts"
+import { HANDLERS, parsePasst, parsePasta, type PasstOptions, type PastaOptions } from "./parse.ts"
 
 function parse(...args: string[]): PasstOptions {
   const parsed = parsePasst(args)
@@ -34,8 +34,11 @@ describe("option table", () => {
   it("refuses every planned option with a message", () => {
     for (const option of OPTIONS.filter(({ status }) => status === "planned")) {
       const args = [`--${option.name}`, ...(option.argument === undefined ? [] : ["x"])]
-      const pasta = option.modes?.length === 1 && option.modes[0] === "pasta"
-      expectError(args, `--${option.name} is ${pasta ? "for pasta mode only" : "not supported yet"}`)
+      expectError(args, `--${option.name} is not supported yet`)
+    }
+    for (const option of OPTIONS.filter(({ modes }) => modes?.length === 1 && modes[0] === "pasta")) {
+      const args = [`--${option.name}`, ...(option.argument === undefined ? [] : ["x"])]
+      expectError(args, `--${option.name} is for pasta mode only`)
     }
     expectError(["-T", "22"], "-T is for pasta mode only")
     expectError(["--vhost"], "--vhost-user is not supported yet")
@@ -66,8 +69,8 @@ describe("parsePasst", () => {
     expect(text(options.address.v6)).toBe("2001:db8:ac10:fd01::feed")
     expect(text(options.gateway.v4)).toBe("172.17.2.1")
     expect(options.ports).toEqual([
-      { protocol: "tcp", spec: "2001:db8:ac10:fd01::1:10%eth0/3000:3000", written: "--tcp-ports" },
-      { protocol: "udp", spec: "%eth0/all", written: "--udp-ports" },
+      { protocol: "tcp", place: 0, spec: "2001:db8:ac10:fd01::1:10%eth0/3000:3000", written: "--tcp-ports" },
+      { protocol: "udp", place: 0, spec: "%eth0/all", written: "--udp-ports" },
     ])
   })
 
@@ -229,5 +232,113 @@ describe("parsePasst", () => {
     [["-P", ""], "Invalid path for -P: ''"],
   ])("refuses %j", (args, message) => {
     expectError(args, message)
+  })
+})
+
+describe("parsePasta", () => {
+  function parsePastaRun(...args: string[]): PastaOptions {
+    const parsed = parsePasta(args)
+    if ("inquiry" in parsed) throw new Error(`asked for ${parsed.inquiry}`)
+    return parsed
+  }
+  const ports = (options: PastaOptions): string[] => options.ports.map(({ written, spec }) => `${written} ${spec}`)
+
+  it("starts from pasta's defaults", () => {
+    const options = parsePastaRun()
+    expect(options).toMatchObject({ announceDns: false, announceSearch: false, configure: false, ra: true, mtu: 65520 })
+    expect(options).toMatchObject({
+      splice: true,
+      spliceOnly: false,
+      toNamespaceLoopback: false,
+      quitWithNamespace: true,
+    })
+    expect(options).toMatchObject({ tapName: null, tapMac: null, copyAddresses: true, copyRoutes: true })
+    expect(ports(options)).toEqual(["-t auto", "-u auto", "-T auto", "-U auto"])
+    expect(Object.isFrozen(options)).toBe(true)
+    expect(Object.isFrozen(options.target)).toBe(true)
+  })
+
+  it("reads what Podman passes", () => {
+    const options = parsePastaRun(
+      ...`--config-net -t 127.0.0.1/8080-8080:80-80 --dns-forward 169.254.1.1 -u none -T none -U none --no-map-gw --quiet
+      --netns /run/user/1000/netns/netns-1 --map-guest-addr 169.254.1.2`.split(/\s+/),
+    )
+    expect(options).toMatchObject({ configure: true, ra: false, mapGateway: false, logLevel: "warning" })
+    expect(options).toMatchObject({ target: { kind: "file", path: "/run/user/1000/netns/netns-1" }, foreground: false })
+    expect(text(options.dnsForward.v4)).toBe("169.254.1.1")
+    expect(ports(options)).toEqual(["-t 127.0.0.1/8080-8080:80-80", "-u none", "-T none", "-U none"])
+  })
+
+  it("reads what rootlesskit passes", () => {
+    const options = parsePastaRun(
+      ...`--stderr --ns-ifname=tap0 --mtu=65520 --config-net --address=10.0.2.100 --netmask=24 --gateway=10.0.2.2
+      --dns-forward=10.0.2.3 --no-map-gw --ipv4-only --tcp-ports=auto --udp-ports=auto 1234`.split(/\s+/),
+    )
+    expect(options).toMatchObject({ tapName: "tap0", prefix4: 24, ipv6: false, target: { kind: "process", pid: 1234 } })
+    const detached = parsePastaRun("--userns=/proc/1/ns/user", "--netns=/proc/1/root/x/netns")
+    expect(detached.target).toEqual({ kind: "file", path: "/proc/1/root/x/netns" })
+  })
+
+  it("takes names for files of ip-netns", () => {
+    expect(parsePastaRun("--netns", "blue").target).toEqual({ kind: "file", path: "/run/netns/blue" })
+  })
+
+  it("spawns what stands behind the options, in the foreground and quietly", () => {
+    const target = (...args: string[]) => parsePastaRun(...args).target
+    expect(target()).toEqual({ kind: "command", words: [] })
+    expect(target("ip", "-d", "link")).toEqual({ kind: "command", words: ["ip", "-d", "link"] })
+    expect(target("--", "-x", "1")).toEqual({ kind: "command", words: ["-x", "1"] })
+    expect(target("12", "13")).toEqual({ kind: "command", words: ["12", "13"] })
+    expect(target("12x")).toEqual({ kind: "command", words: ["12x"] })
+    expect(parsePastaRun("true")).toMatchObject({ foreground: true, logLevel: "warning" })
+    expect(parsePastaRun("-d", "true")).toMatchObject({ foreground: true, logLevel: "debug" })
+    expect(parsePastaRun("12")).toMatchObject({ foreground: false, logLevel: "info" })
+  })
+
+  it("opens no ports of a protocol that is off, and none that were given otherwise", () => {
+    expect(ports(parsePastaRun("--no-udp", "-T", "none"))).toEqual(["-T none", "-t auto"])
+  })
+
+  it("announces names where asked to", () => {
+    expect(parsePastaRun("--dhcp-dns", "--dhcp-search")).toMatchObject({ announceDns: true, announceSearch: true })
+  })
+
+  it("has no interface, ping and names with --splice-only", () => {
+    const options = parsePastaRun("--splice-only", "-D", "192.0.2.1", "-S", "a.example")
+    expect(options).toMatchObject({ toNamespaceLoopback: true, icmp: false, ndp: false })
+    expect([options.dns4, options.dns6, options.search]).toEqual(Array(3).fill({ source: "given", values: [] }))
+  })
+
+  it.each<[string[], string]>([
+    [["--netns", "x", "12"], "--netns can't be combined with a PID or a command: 12"],
+    [["--netns", "x", "true"], "--netns can't be combined with a PID or a command: true"],
+    [["--netns", ""], "Invalid path for --netns: ''"],
+    [["--userns", ""], "Invalid path for --userns: ''"],
+    [["0"], "Invalid PID: 0"],
+    [["99999999999999999999"], "Invalid PID: 99999999999999999999"],
+    [["--no-pidns", "12"], "--no-pidns needs a command to spawn"],
+    [["--no-pidns", "--netns", "x"], "--no-pidns needs a command to spawn"],
+    [["--no-copy-routes"], "--no-copy-routes needs --config-net"],
+    [["--no-copy-addrs"], "--no-copy-addrs needs --config-net"],
+    [["--no-splice", "--splice-only"], "--no-splice and --splice-only can't be used together"],
+    [["--no-splice", "--host-lo-to-ns-lo"], "--no-splice and --host-lo-to-ns-lo can't be used together"],
+    [["-I", "a/b"], "Invalid interface name for -I: 'a/b'"],
+    [["--ns-mac-addr", "01:00:00:00:00:00"], "Invalid MAC address: 01:00:00:00:00:00 is not the address of a station"],
+    [["-s", "/tmp/s"], "-s is for passt mode only"],
+    [["-F", "3"], "-F is for passt mode only"],
+    [["--one-off"], "--one-off is for passt mode only"],
+    [["--vhost-user"], "--vhost-user is for passt mode only"],
+    [["--no-dhcp-dns"], "--no-dhcp-dns is for passt mode only"],
+    [["--repair-path", "/x"], "--repair-path is for vhost-user mode only"],
+    [["--migrate-exit"], "--migrate-exit is for vhost-user mode only"],
+    [["--stats", "1"], "--stats is not supported yet"],
+  ])("refuses %j", (args, message) => {
+    expect(() => parsePasta(args)).toThrow(new ConfigError(message))
+  })
+
+  it("warns of what will be gone", () => {
+    const options = parsePastaRun("--config-net", "--no-copy-routes", "--no-copy-addrs", "--repair-path", "none")
+    expect(options).toMatchObject({ copyAddresses: false, copyRoutes: false })
+    expect(options.warnings).toEqual(["--no-copy-routes is deprecated", "--no-copy-addrs is deprecated"])
   })
 })

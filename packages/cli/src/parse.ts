@@ -1,11 +1,12 @@
 /**
- * The command line of passt: words to a checked, immutable configuration. Later options override earlier ones unless
+ * The command line of passt and pasta: words to a checked, immutable configuration. Later options override earlier ones unless
  * the option says otherwise. What only the host can answer (whether an interface or a user exists, what the template
  * interface has) is left to the program, and so are port specifications, which depend on the families in use.
  */
 import { address } from "@passt/core/wire"
 import { ConfigError } from "./config-error.ts"
 import { getopt, type GetoptTable, type OptionSpelling } from "./getopt.ts"
+import { PLACE_HOST, PLACE_NAMESPACE } from "./forward-rule.ts"
 import { OPTIONS } from "./options.ts"
 import type { OptionSpec } from "./option-spec.ts"
 import type { PortOption } from "./port-spec.ts"
@@ -47,7 +48,8 @@ export interface Given<T> {
   readonly values: readonly T[]
 }
 
-export interface PasstOptions {
+/** What both programs know. "Guest" is the machine behind passt, or the namespace behind pasta. */
+export interface CommonOptions {
   readonly logLevel: LogLevel
   readonly foreground: boolean
   readonly logFile: string | null
@@ -56,13 +58,6 @@ export interface PasstOptions {
   readonly runAs: RunAs | null
   readonly pidFile: string | null
   readonly pcapFile: string | null
-
-  /** Path to listen on; null: the first free default path, or `fd`. At most 107 bytes. */
-  readonly socketPath: string | null
-  /** Number of the connected socket as given by the user; the launcher has moved it. Null: none. */
-  readonly fd: number | null
-  /** Exit when the guest disconnects; set with `fd`, too. */
-  readonly oneOff: boolean
 
   /** Families that may be used. Not both false. */
   readonly ipv4: boolean
@@ -111,10 +106,47 @@ export interface PasstOptions {
   readonly mapGuestAddress: PerFamily<AddressWords>
 
   readonly freebind: boolean
-  /** `-t` and `-u`, for parsePortOptions once the families are known. */
+  /** `-t` and `-u`, in pasta `-T` and `-U` too, for parsePortOptions once the families are known. */
   readonly ports: readonly PortOption[]
   /** Warnings for the user, one line each, to be shown at whatever log level. */
   readonly warnings: readonly string[]
+}
+
+export interface PasstOptions extends CommonOptions {
+  /** Path to listen on; null: the first free default path, or `fd`. At most 107 bytes. */
+  readonly socketPath: string | null
+  /** Number of the connected socket as given by the user; the launcher has moved it. Null: none. */
+  readonly fd: number | null
+  /** Exit when the guest disconnects; set with `fd`, too. */
+  readonly oneOff: boolean
+}
+
+/** The namespace to serve. The launcher reads the same words, and has joined or made it already. */
+export type Target =
+  | { readonly kind: "process"; readonly pid: number }
+  | { readonly kind: "file"; readonly path: string }
+  /** No words: the user's shell. */
+  | { readonly kind: "command"; readonly words: readonly string[] }
+
+export interface PastaOptions extends CommonOptions {
+  readonly target: Target
+  /** Whether to exit when the network namespace of a file or process is gone. */
+  readonly quitWithNamespace: boolean
+  /** Name of the interface in the namespace; null: that of the template interface. */
+  readonly tapName: string | null
+  /** Six bytes; null: the kernel's choice. */
+  readonly tapMac: Uint8Array | null
+  /** Whether to set the interface up: link, addresses, routes. */
+  readonly configure: boolean
+  /** With `configure`: all of the template's, or just the guest's address and a default route. */
+  readonly copyAddresses: boolean
+  readonly copyRoutes: boolean
+  /** Whether loopback connections take the short cut from socket to socket. */
+  readonly splice: boolean
+  /** No interface in the namespace at all. */
+  readonly spliceOnly: boolean
+  /** Spliced connections lead to the namespace's loopback instead of its address. */
+  readonly toNamespaceLoopback: boolean
 }
 
 /** 65535 bytes of frame less the Ethernet header. */
@@ -135,21 +167,30 @@ export const SOCKET_PATH_MAX = 107
 const HOSTNAME_MAX = 253
 /** (uid_t) -1 means "no change" to the kernel. */
 const ID_MAX = 0xffff_fffe
+/** PID_MAX_LIMIT of 64-bit kernels (linux/threads.h). */
+const PID_MAX = 4_194_304
 
 /** The command line asked for a text instead of a run; what comes after was not looked at. */
 export interface Inquiry {
   readonly inquiry: "help" | "version"
 }
 
+type Program = "passt" | "pasta"
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
-/** The configuration while it is read. Lists grow, slots fill; `parsePasst` freezes what comes of it. */
+type AllOptions = PasstOptions & PastaOptions
+
+/** The configuration while it is read. Lists grow, slots fill; `freeze` freezes what comes of it. */
 interface Draft {
-  readonly options: Mutable<PasstOptions>
+  readonly options: Mutable<AllOptions>
   readonly ports: PortOption[]
   readonly warnings: string[]
   netmask: number | null
   addressPrefix4: number | null
+  /** Of --netns, as it is to be opened. */
+  netnsPath: string | null
+  ownPids: boolean
 }
 
 type Handler = (draft: Draft, value: string, written: string) => void
@@ -160,19 +201,88 @@ type Handler = (draft: Draft, value: string, written: string) => void
  */
 export function parsePasst(args: readonly string[]): PasstOptions | Inquiry {
   const draft = emptyDraft()
+  const operands = readWords("passt", args, draft)
+  if (!Array.isArray(operands)) return operands
+  if (operands.length > 0) throw new ConfigError(`Extra non-option argument: ${operands[0]}`)
+  return finish(draft)
+}
+
+/** As parsePasst, for pasta. */
+export function parsePasta(args: readonly string[]): PastaOptions | Inquiry {
+  const draft = emptyDraft()
+  const { options } = draft
+  options.announceDns = false
+  options.announceSearch = false
+  const operands = readWords("pasta", args, draft)
+  if (!Array.isArray(operands)) return operands
+  options.target = chooseTarget(draft, operands)
+  if (options.target.kind === "command") {
+    options.foreground = true
+    // The terminal is the command's.
+    if (options.logLevel === "info") options.logLevel = "warning"
+  }
+  finishNamespace(draft)
+  return finish(draft)
+}
+
+/** Reads the options. @returns the words after them */
+function readWords(program: Program, args: readonly string[], draft: Draft): string[] | Inquiry {
   const words = getopt(args, GETOPT_TABLE)
   let word = words.next()
   while (!word.done) {
     const { id, value, written } = word.value
     if (id === "help" || id === "version") return { inquiry: id }
     const spec = SPEC_BY_NAME.get(id)!
-    refuseUnavailable(spec, written, value)
+    refuseUnavailable(program, spec, written, value)
     HANDLERS[id]!(draft, value ?? "", written)
     word = words.next()
   }
-  const operand = args[word.value]
-  if (operand !== undefined) throw new ConfigError(`Extra non-option argument: ${operand}`)
-  return finish(draft)
+  return args.slice(word.value)
+}
+
+function chooseTarget(draft: Draft, operands: string[]): Target {
+  const [first = ""] = operands
+  let target: Target = { kind: "command", words: Object.freeze(operands) }
+  if (draft.netnsPath !== null) {
+    if (operands.length > 0) throw new ConfigError(`--netns can't be combined with a PID or a command: ${first}`)
+    target = { kind: "file", path: draft.netnsPath }
+  } else if (operands.length === 1 && /^\d+$/.test(first)) {
+    const pid = parseDecimal(first)
+    if (pid === undefined || pid === 0 || pid > PID_MAX) throw new ConfigError(`Invalid PID: ${first}`)
+    target = { kind: "process", pid }
+  }
+  if (!draft.ownPids && target.kind !== "command") throw new ConfigError("--no-pidns needs a command to spawn")
+  return Object.freeze(target)
+}
+
+/** Options of pasta that depend on each other. */
+function finishNamespace({ options, ports }: Draft): void {
+  if (!options.configure && !(options.copyRoutes && options.copyAddresses)) {
+    throw new ConfigError(`--no-copy-${options.copyRoutes ? "addrs" : "routes"} needs --config-net`)
+  }
+  if (!options.splice) {
+    const rival = options.spliceOnly ? "--splice-only" : "--host-lo-to-ns-lo"
+    if (options.spliceOnly || options.toNamespaceLoopback) {
+      throw new ConfigError(`--no-splice and ${rival} can't be used together`)
+    }
+  }
+  if (options.spliceOnly) {
+    options.toNamespaceLoopback = true
+    options.icmp = false
+    options.dns4 = { source: "given", values: [] }
+    options.dns6 = { source: "given", values: [] }
+    options.search = { source: "given", values: [] }
+  }
+  if (options.configure) options.ra = false
+  for (const [written, protocol, place] of [
+    ["-t", "tcp", PLACE_HOST],
+    ["-u", "udp", PLACE_HOST],
+    ["-T", "tcp", PLACE_NAMESPACE],
+    ["-U", "udp", PLACE_NAMESPACE],
+  ] as const) {
+    const given = ports.some((option) => option.protocol === protocol && option.place === place)
+    if (!given && options[protocol]) ports.push({ protocol, place, spec: "auto", written })
+  }
 }
 
 const SPEC_BY_NAME: ReadonlyMap<string, OptionSpec> = new Map(OPTIONS.map((option) => [option.name, option]))
@@ -187,10 +297,16 @@ function spelling(option: OptionSpec, text: string): OptionSpelling {
   return { spelling: text, id: option.name, takesArgument: option.argument !== undefined }
 }
 
-function refuseUnavailable(spec: OptionSpec, written: string, value: string | null): void {
-  if (spec.modes?.length === 1 && spec.modes[0] === "pasta") throw new ConfigError(`${written} is for pasta mode only`)
+function refuseUnavailable(program: Program, spec: OptionSpec, written: string, value: string | null): void {
   // A path makes sense only where guests migrate; callers may say explicitly that there is none.
-  const planned = spec.status === "planned" || (spec.name === "repair-path" && value !== "none")
+  if (spec.name === "repair-path" && value === "none") return
+  if (program === "pasta" && spec.modes && !spec.modes.includes("pasta")) {
+    throw new ConfigError(`${written} is for ${spec.modes[0]} mode only`)
+  }
+  if (program === "passt" && spec.modes?.length === 1 && spec.modes[0] === "pasta") {
+    throw new ConfigError(`${written} is for pasta mode only`)
+  }
+  const planned = spec.status === "planned" || spec.name === "repair-path"
   if (planned) throw new ConfigError(`${written} is not supported yet`)
 }
 
@@ -269,13 +385,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     options.gateway = put(options.gateway, found)
   },
   "mac-addr": ({ options }, value) => {
-    const mac = parseMac(value)
-    if (!mac) throw new ConfigError(`Invalid MAC address: ${value}`)
-    // The lowest bit of the first byte makes a group address (IEEE 802): nothing can be sent from there.
-    if ((mac[0]! & 1) !== 0 || mac.every((byte) => byte === 0)) {
-      throw new ConfigError(`Invalid MAC address: ${value} is not the address of a station`)
-    }
-    options.mac = mac
+    options.mac = stationMac(value)
   },
   mtu: ({ options }, value) => {
     const mtu = parseDecimal(value)
@@ -356,6 +466,12 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   "no-dhcp-search": ({ options }) => {
     options.announceSearch = false
   },
+  "dhcp-dns": ({ options }) => {
+    options.announceDns = true
+  },
+  "dhcp-search": ({ options }) => {
+    options.announceSearch = true
+  },
   hostname: ({ options }, value) => {
     options.hostname = name(value, "hostname")
   },
@@ -408,10 +524,57 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     options.freebind = true
   },
   "tcp-ports": ({ ports }, value, written) => {
-    ports.push({ protocol: "tcp", spec: value, written })
+    ports.push({ protocol: "tcp", place: PLACE_HOST, spec: value, written })
   },
   "udp-ports": ({ ports }, value, written) => {
-    ports.push({ protocol: "udp", spec: value, written })
+    ports.push({ protocol: "udp", place: PLACE_HOST, spec: value, written })
+  },
+  "tcp-ns": ({ ports }, value, written) => {
+    ports.push({ protocol: "tcp", place: PLACE_NAMESPACE, spec: value, written })
+  },
+  "udp-ns": ({ ports }, value, written) => {
+    ports.push({ protocol: "udp", place: PLACE_NAMESPACE, spec: value, written })
+  },
+  "host-lo-to-ns-lo": ({ options }) => {
+    options.toNamespaceLoopback = true
+  },
+  "no-splice": ({ options }) => {
+    options.splice = false
+  },
+  "splice-only": ({ options }) => {
+    options.spliceOnly = true
+  },
+
+  "ns-ifname": ({ options }, value, written) => {
+    options.tapName = interfaceName(value, written)
+  },
+  "ns-mac-addr": ({ options }, value) => {
+    options.tapMac = stationMac(value)
+  },
+  userns: (_draft, value, written) => {
+    path(value, written)
+  },
+  netns: (draft, value, written) => {
+    const file = path(value, written)
+    draft.netnsPath = file.includes("/") ? file : `/run/netns/${file}`
+  },
+  "netns-only": () => {},
+  "no-netns-quit": ({ options }) => {
+    options.quitWithNamespace = false
+  },
+  "no-pidns": (draft) => {
+    draft.ownPids = false
+  },
+  "config-net": ({ options }) => {
+    options.configure = true
+  },
+  "no-copy-routes": ({ options, warnings }, _value, written) => {
+    warnings.push(`${written} is deprecated`)
+    options.copyRoutes = false
+  },
+  "no-copy-addrs": ({ options, warnings }, _value, written) => {
+    warnings.push(`${written} is deprecated`)
+    options.copyAddresses = false
   },
 }
 
@@ -420,7 +583,7 @@ const NEITHER: PerFamily<never> = Object.freeze({ v4: null, v6: null })
 function emptyDraft(): Draft {
   const ports: PortOption[] = []
   const warnings: string[] = []
-  const options: Mutable<PasstOptions> = {
+  const options: Mutable<AllOptions> = {
     logLevel: "info",
     foreground: false,
     logFile: null,
@@ -461,14 +624,24 @@ function emptyDraft(): Draft {
     mapGateway: true,
     mapGuestAddress: NEITHER,
     freebind: false,
+    target: { kind: "command", words: [] },
+    quitWithNamespace: true,
+    tapName: null,
+    tapMac: null,
+    configure: false,
+    copyAddresses: true,
+    copyRoutes: true,
+    splice: true,
+    spliceOnly: false,
+    toNamespaceLoopback: false,
     ports,
     warnings,
   }
-  return { options, ports, warnings, netmask: null, addressPrefix4: null }
+  return { options, ports, warnings, netmask: null, addressPrefix4: null, netnsPath: null, ownPids: true }
 }
 
 /** Checks what depends on several options, and freezes. */
-function finish(draft: Draft): PasstOptions {
+function finish(draft: Draft): AllOptions {
   const { options, warnings, netmask, addressPrefix4 } = draft
   if (netmask !== null && addressPrefix4 !== null) throw new ConfigError("Redundant prefix length specification")
   options.prefix4 = netmask ?? addressPrefix4
@@ -515,6 +688,16 @@ function remapped(text: string): Address {
   const found = parseAddress(text)
   if (!found || !isHostAddress(found)) throw new ConfigError(`Invalid address to remap to host: ${text}`)
   return found
+}
+
+function stationMac(text: string): Uint8Array {
+  const mac = parseMac(text)
+  if (!mac) throw new ConfigError(`Invalid MAC address: ${text}`)
+  // The lowest bit of the first byte makes a group address (IEEE 802): nothing can be sent from there.
+  if ((mac[0]! & 1) !== 0 || mac.every((byte) => byte === 0)) {
+    throw new ConfigError(`Invalid MAC address: ${text} is not the address of a station`)
+  }
+  return mac
 }
 
 function isLoopback6(found: Address): boolean {

@@ -2,7 +2,7 @@ import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { address } from "@passt/core/wire"
 import { ConfigError } from "./config-error.ts"
-import { formatRule, rulesConflict, type ForwardRule } from "./forward-rule.ts"
+import { formatRule, rulesConflict, type ForwardRule, PLACE_HOST, PLACE_NAMESPACE } from "./forward-rule.ts"
 import { parsePortOptions, type PortContext } from "./port-spec.ts"
 
 const CONTEXT: PortContext = {
@@ -14,7 +14,8 @@ const CONTEXT: PortContext = {
   ephemeralFirst: 32768,
   ephemeralLast: 60999,
 }
-const parse = (spec: string): ForwardRule[] => parsePortOptions([{ protocol: "tcp", spec, written: "-t" }], CONTEXT)
+const parse = (spec: string): ForwardRule[] =>
+  parsePortOptions([{ protocol: "tcp", place: 0, spec, written: "-t" }], CONTEXT)
 
 const range = (first: number, last: number): string => (first === last ? `${first}` : `${first}-${last}`)
 
@@ -57,7 +58,7 @@ describe("parsePortOptions", () => {
         }
         const found = new Map<number, number>()
         for (const rule of parse(listen + chunks.join(","))) {
-          expect(rule.weak || rule.scan).toBe(false)
+          expect(rule.weak || rule.auto).toBe(false)
           for (let port = rule.first; port <= rule.last; port++) {
             expect(found.has(port)).toBe(false)
             found.set(port, rule.targetFirst + port - rule.first)
@@ -127,6 +128,7 @@ describe("rulesConflict", () => {
   const rule: fc.Arbitrary<ForwardRule> = fc
     .record({
       protocol: fc.constantFrom("tcp" as const, "udp" as const),
+      place: fc.constantFrom(PLACE_HOST, PLACE_NAMESPACE),
       host: fc.constantFrom(null, "0.0.0.0", "::", "10.0.0.1", "10.0.0.2", "fd00::1"),
       device: fc.constantFrom("", "eth0", "eth1"),
       first: fc.integer({ min: 1, max: 6 }),
@@ -142,7 +144,7 @@ describe("rulesConflict", () => {
       address: host === null ? null : address.parse(host)!,
       dualStack: host === null,
       weak: false,
-      scan: false,
+      auto: false,
     }))
 
   /** Every packet that a rule would take: protocol, destination, interface it came in by, port. */

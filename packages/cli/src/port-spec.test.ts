@@ -12,8 +12,8 @@ const BOTH: PortContext = {
   ephemeralFirst: 32768,
   ephemeralLast: 60999,
 }
-const tcp = (spec: string): PortOption => ({ protocol: "tcp", spec, written: "-t" })
-const udp = (spec: string): PortOption => ({ protocol: "udp", spec, written: "-u" })
+const tcp = (spec: string): PortOption => ({ protocol: "tcp", place: 0, spec, written: "-t" })
+const udp = (spec: string): PortOption => ({ protocol: "udp", place: 0, spec, written: "-u" })
 const rules = (specs: (string | PortOption)[], context: PortContext = BOTH): string[] =>
   parsePortOptions(
     specs.map((spec) => (typeof spec === "string" ? tcp(spec) : spec)),
@@ -66,7 +66,7 @@ describe("parsePortOptions", () => {
 
   it("reports a dual-stack wildcard as no address", () => {
     const [rule] = parsePortOptions([tcp("22")], BOTH)
-    expect(rule).toMatchObject({ address: null, dualStack: true, device: "", weak: false, scan: false })
+    expect(rule).toMatchObject({ address: null, dualStack: true, device: "", weak: false, auto: false })
     expect(parsePortOptions([tcp("::/22")], BOTH)[0]).toMatchObject({ dualStack: false })
   })
 
@@ -114,6 +114,34 @@ describe("parsePortOptions", () => {
     ],
   ])("refuses %j", (specs, message) => {
     expect(() => rules(specs)).toThrow(new ConfigError(message))
+  })
+
+  it("keeps rules of the namespace's loopback apart", () => {
+    const context = { ...BOTH, auto: true }
+    const inside = (spec: string): PortOption => ({ protocol: "tcp", place: 1, spec, written: "-T" })
+    expect(rules([inside("auto")], context)[0]).toBe("TCP [*]%lo:1-32767  =>  1-32767  (best effort) (auto-scan)")
+    // Nor do they conflict with the host's, and "none" is each table's own.
+    expect(rules(["22", inside("22:23")], context)).toEqual(["TCP [*]:22  =>  22 ", "TCP [*]%lo:22  =>  23 "])
+    expect(rules(["22", inside("none")], context)).toEqual(["TCP [*]:22  =>  22 "])
+    expect(parsePortOptions([inside("22")], context)[0]).toMatchObject({ place: 1, device: "lo", dualStack: true })
+    expect(() => rules([inside("22"), inside("none")], context)).toThrow("-T none conflicts with previous options")
+    expect(() => rules([inside("22"), inside("20-30")], context)).toThrow(/conflict: TCP \[\*\]%lo:20-30/)
+    for (const spec of ["127.0.0.1/22", "%lo/22", "/22"]) {
+      expect(() => rules([inside(spec)], context)).toThrow(`Listening address not allowed for -T ${spec}`)
+    }
+    expect(() => rules([inside("22:10.0.0.5/23")], context)).toThrow("Target address not allowed for -T 22:10.0.0.5/23")
+  })
+
+  it("counts no sockets for ports that open by themselves", () => {
+    const context = { ...BOTH, auto: true }
+    const hosts = Array.from({ length: 20 }, (_, i) => `127.0.0.${i + 1}/auto`)
+    expect(rules(hosts, context)).toHaveLength(40)
+    expect(() =>
+      rules(
+        hosts.map((spec) => spec.replace("auto", "all")),
+        context,
+      ),
+    ).toThrow("Too many listening sockets")
   })
 
   it("refuses rules of what is switched off", () => {

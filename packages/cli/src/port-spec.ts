@@ -1,5 +1,6 @@
 /**
- * The grammar of `-t` and `-u`: what to listen for on the host, and where it leads in the guest.
+ * The grammar of `-t` and `-u`: what to listen for on the host, and where it leads in the guest; and of `-T` and `-U`: what
+ * to listen for on the namespace's loopback, and where it leads on the host's.
  *
  *   SPEC   = "none" | [ LISTEN "/" ] PORTS
  *   LISTEN = [ ADDRESS | "*" ] [ "%" INTERFACE ]          ADDRESS: IPv4, IPv6 or [IPv6]
@@ -15,12 +16,20 @@
 import { LISTENER_MAX } from "@passt/core"
 import { address } from "@passt/core/wire"
 import { ConfigError } from "./config-error.ts"
-import { FORWARD_RULE_MAX, formatRule, rulesConflict, type ForwardRule } from "./forward-rule.ts"
+import {
+  FORWARD_RULE_MAX,
+  formatRule,
+  PLACE_NAMESPACE,
+  rulesConflict,
+  type ForwardRule,
+  type Place,
+} from "./forward-rule.ts"
 import { isInterfaceName, parseAddress, parseDecimal, type Address, type AddressWords } from "./values.ts"
 
-/** One `-t` or `-u` as it stood on the command line. */
+/** One `-t`, `-u`, `-T` or `-U` as it stood on the command line. */
 export interface PortOption {
   readonly protocol: "tcp" | "udp"
+  readonly place: Place
   readonly spec: string
   /** How the user wrote the option, for messages: "-t", "--tcp-ports". */
   readonly written: string
@@ -67,7 +76,7 @@ export function parsePortOptions(options: readonly PortOption[], context: PortCo
   let listeners = 0
   for (const option of options) {
     if (option.spec === "none") {
-      if (rules.some((rule) => rule.protocol === option.protocol)) {
+      if (rules.some((rule) => rule.protocol === option.protocol && rule.place === option.place)) {
         throw new ConfigError(`${option.written} none conflicts with previous options`)
       }
       continue
@@ -85,7 +94,8 @@ export function parsePortOptions(options: readonly PortOption[], context: PortCo
       if (rules.length === FORWARD_RULE_MAX) {
         throw new ConfigError(`Too many forwarding rules (maximum ${FORWARD_RULE_MAX})`)
       }
-      listeners += rule.last - rule.first + 1
+      // Of the others few are ever open at a time.
+      if (!rule.auto) listeners += rule.last - rule.first + 1
       if (listeners > LISTENER_MAX) throw new ConfigError(`Too many listening sockets (maximum ${LISTENER_MAX})`)
       rules.push(rule)
     }
@@ -96,11 +106,21 @@ export function parsePortOptions(options: readonly PortOption[], context: PortCo
 /** Parses one specification other than "none". Conflicts and limits are the caller's. */
 function parseSpec(option: PortOption, context: PortContext): ForwardRule[] {
   const invalid = (): ConfigError => new ConfigError(`Invalid port specifier '${option.spec}'`)
-  const { listen, device, ports } = splitListen(option.spec)
+  const { listen, device: given, ports } = splitListen(option.spec)
   const chunks = ports.split(",").map(parseChunk)
   if (chunks.includes(undefined)) throw invalid()
   const parsed = chunks as Chunk[]
 
+  let device = given
+  if (option.place === PLACE_NAMESPACE) {
+    // The loopback interface, whatever addresses it has: nobody but the namespace itself gets there.
+    if (ports !== option.spec)
+      throw new ConfigError(`Listening address not allowed for ${option.written} ${option.spec}`)
+    if (parsed.some((chunk) => chunk.targetAddress)) {
+      throw new ConfigError(`Target address not allowed for ${option.written} ${option.spec}`)
+    }
+    device = "lo"
+  }
   if (listen) {
     const enabled = listen.family === 4 ? context.ipv4 : context.ipv6
     if (!enabled) throw new ConfigError(`${option.written} ${option.spec}: IPv${listen.family} is disabled`)
@@ -110,17 +130,18 @@ function parseSpec(option: PortOption, context: PortContext): ForwardRule[] {
 
   // First pass: what holds for the whole list.
   const excluded = new Uint8Array(65_536)
-  let scan = false
+  let auto = false
   for (const chunk of parsed) {
     if (chunk.kind === "exclude") excluded.fill(1, chunk.range!.first, chunk.range!.last + 1)
-    if (chunk.kind === "auto") scan = true
+    if (chunk.kind === "auto") auto = true
   }
-  if (scan && !context.auto) throw new ConfigError("'auto' port forwarding is only allowed for pasta")
+  if (auto && !context.auto) throw new ConfigError("'auto' port forwarding is only allowed for pasta")
 
   // Second pass: the rules.
   const rules: ForwardRule[] = []
   const add = (range: PortRange, targetFirst: number, target: Address | null, weak: boolean): void => {
-    const common = { protocol: option.protocol, address: listenWords, dualStack, device, weak, scan }
+    const { protocol, place } = option
+    const common = { protocol, place, address: listenWords, dualStack, device, weak, auto }
     checkTarget(target, listenWords, option)
     for (let first = range.first; first <= range.last; first++) {
       if (excluded[first]) continue

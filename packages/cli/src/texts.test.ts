@@ -1,7 +1,7 @@
 /** The texts made from the option table: help, version, manual page. */
 import { spawnSync } from "node:child_process"
 import { describe, expect, it } from "vitest"
-import { readCommandLine } from "./command-line.ts"
+import { readCommandLine, readPastaCommandLine } from "./command-line.ts"
 import { helpText } from "./help.ts"
 import { manualPage } from "./man.ts"
 import { OPTIONS, optionsOf } from "./options.ts"
@@ -29,18 +29,29 @@ describe("readCommandLine", () => {
     ])
   })
 
+  it("does the same for pasta", () => {
+    const help = readPastaCommandLine("pasta", ["--host-lo-to-ns-lo", "--help"], "1.2.3")
+    expect(help).toEqual({ kind: "exit", status: 0, stdout: helpText("pasta", "pasta"), stderr: "" })
+    const version = readPastaCommandLine("pasta", ["--version"], "1.2.3")
+    expect(version).toMatchObject({ status: 0, stdout: versionText("pasta", "1.2.3") })
+    const wrong = readPastaCommandLine("pasta", ["--map-guest-adr"], "1.2.3")
+    expect(wrong).toMatchObject({ kind: "exit", status: 1, stdout: "" })
+    expect(wrong.kind === "exit" && wrong.stderr).toMatch(/^pasta: unrecognized option '--map-guest-adr'\nUsage: pasta/)
+  })
+
   it("runs with what is left", () => {
     expect(readCommandLine("passt", ["-q"], "1.2.3")).toMatchObject({ kind: "run", options: { logLevel: "warning" } })
   })
 })
 
-describe("the texts", () => {
-  const shown = optionsOf("passt").filter((option) => !option.deprecated)
-  const hidden = OPTIONS.filter((option) => !optionsOf("passt").includes(option))
-  const page = manualPage("1.2.3", new Date("2026-11-24T00:00:00Z"))
+describe.each(["passt", "pasta"] as const)("the texts of %s", (program) => {
+  const shown = optionsOf(program).filter((option) => !option.deprecated)
+  const names = optionsOf(program).map((option) => option.name)
+  const hidden = OPTIONS.filter((option) => !names.includes(option.name))
+  const page = manualPage("1.2.3", new Date("2026-11-24T00:00:00Z"), program)
 
   it("name every option that is there, and none that isn't", () => {
-    const help = helpText("passt", "passt")
+    const help = helpText(program, program)
     for (const { name } of shown) {
       expect(help).toMatch(new RegExp(`^ .*--${name}( |$)`, "m"))
       expect(page).toMatch(new RegExp(`^\\.It .*Fl Fl ${name}( |$)`, "m"))
@@ -52,11 +63,13 @@ describe("the texts", () => {
   })
 
   it("tell version and date", () => {
-    expect(page).toContain(".Dd November 24, 2026\n.Dt PASST 1\n.Os passt 1.2.3\n")
+    expect(page).toContain(
+      ".Dd November 24, 2026\n.Dt PASST 1\n.Os passt 1.2.3\n".replace("PASST", program.toUpperCase()),
+    )
   })
 
   it("fit a terminal", () => {
-    const lines = helpText("passt", "passt").split("\n")
+    const lines = helpText(program, program).split("\n")
     expect(lines.filter((line) => line.length > 80)).toEqual([])
     expect(lines.filter((line) => line !== line.trimEnd())).toEqual([])
   })
