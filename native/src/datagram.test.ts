@@ -12,6 +12,7 @@ import {
   ERROR_PAYLOAD,
   ERROR_TYPE,
   FRAME_MAX,
+  FRAME_SEGMENT_UDP,
 } from "@passt/core"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
 
@@ -286,5 +287,102 @@ describe.skipIf(inside.length === 0)("ping sockets", () => {
       inside,
     )
     expect(JSON.parse(printed)).toEqual([0, 0, -98, 0, 0])
+  })
+})
+
+describe("super-frames of datagrams", () => {
+  /** A row whose payload is datagrams of `each` bytes. */
+  function superRow(index: number, bytes: number, each: number): Buffer {
+    const row = FRAME_MAX - 1 - index
+    b.frames.offset[row] = 1_100_000 + index * 70_000
+    b.frames.payload[row] = 42
+    b.frames.payloadLength[row] = bytes
+    b.frames.length[row] = 42 + bytes
+    b.frames.window[row] = 42 + bytes
+    b.frames.flags[row] = each > 0 ? FRAME_SEGMENT_UDP : 0
+    b.frames.segmentSize[row] = each
+    b.frames.gather[index] = row
+    const payload = pattern(bytes, index + each)
+    fillPayload(b.frames, row, payload)
+    return payload
+  }
+  function pair(): { client: number; server: number } {
+    const { fd: server, port } = listenUdp(4, "127.0.0.1")
+    return { client: connectUdp(4, "127.0.0.1", port), server }
+  }
+  function receive(fd: number): Buffer[] {
+    const got: Buffer[] = []
+    const row = layRows(b.frames, 1, 65_000)
+    while (b.kernel.receiveDatagrams(fd, row, 1, 65_000) === 1) got.push(payloadAt(b.frames, row))
+    return got
+  }
+  function cut(payload: Buffer, each: number): Buffer[] {
+    const out: Buffer[] = []
+    for (let at = 0; at < payload.length; at += each) out.push(payload.subarray(at, at + each))
+    return out
+  }
+
+  test.each([
+    [10_000, 1000],
+    [10_001, 1000],
+    [65_000, 1232],
+    [2800, 1400],
+    [128, 1],
+    [60_000, 30_000],
+    [1000, 1000],
+    [999, 1000],
+    [1, 1],
+  ])("%i bytes by %i", (bytes, each) => {
+    const { client, server } = pair()
+    const payload = superRow(0, bytes, each)
+    expect(b.kernel.sendDatagrams(client, 0, 1)).toBe(1)
+    expect(receive(server)).toEqual(cut(payload, each))
+  })
+
+  test("between others, in order", () => {
+    const { client, server } = pair()
+    const want: Buffer[] = []
+    const sizes: [number, number][] = [
+      [100, 0],
+      [5000, 500],
+      [100, 0],
+      [100, 0],
+      [100, 0],
+      [100, 0],
+      [100, 0],
+      [3001, 1500],
+      [4, 1],
+      [700, 0],
+    ]
+    sizes.forEach(([bytes, each], i) => want.push(...cut(superRow(i, bytes, each), each === 0 ? bytes : each)))
+    expect(b.kernel.sendDatagrams(client, 0, sizes.length)).toBe(sizes.length)
+    expect(receive(server)).toEqual(want)
+  })
+
+  test("more datagrams than the kernel cuts at once are cut here", () => {
+    const { client, server } = pair()
+    const payload = superRow(0, 400, 2)
+    expect(b.kernel.sendDatagrams(client, 0, 1)).toBe(1)
+    expect(receive(server)).toEqual(cut(payload, 2))
+  })
+
+  test("more than a call can take is refused", () => {
+    const { client, server } = pair()
+    superRow(0, 5000, 1)
+    expect(b.kernel.sendDatagrams(client, 0, 1)).toBe(-EINVAL)
+    const fits = superRow(0, 100, 50)
+    superRow(1, 5000, 1)
+    expect(b.kernel.sendDatagrams(client, 0, 2)).toBe(1)
+    expect(receive(server)).toEqual(cut(fits, 50))
+  })
+
+  test("columns of the wrong kind are one datagram", () => {
+    const { client, server } = pair()
+    const payload = superRow(0, 1000, 100)
+    for (const size of [0, -1, 0x7fff_ffff]) {
+      b.frames.segmentSize[b.frames.gather[0]!] = size
+      expect(b.kernel.sendDatagrams(client, 0, 1)).toBe(1)
+      expect(receive(server)).toEqual([payload])
+    }
   })
 })
