@@ -24,8 +24,10 @@ import {
 import { hash11 } from "../flow/hash.ts"
 import type { Listeners } from "../forward/listen.ts"
 import { ADDRESS_LOCAL, ADDRESS_REMOTE, ADDRESS_WORDS, INFO_SEND_MSS } from "../kernel.ts"
+import { FRAME_LENGTH_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, format, isLinkLocal, isLoopback, isMapped, isUnicast, isUnspecified } from "../wire/address.ts"
+import * as ethernet from "../wire/ethernet.ts"
 import * as tcp from "../wire/tcp.ts"
 import {
   MSS_DEFAULT4,
@@ -97,7 +99,8 @@ function takeOptions(ctx: Context, base: number, l4: number): void {
   const mssAt = tcp.option(ctx.view, l4, tcp.OPTION_MSS, 2)
   let mss = mssAt >= 0 ? ctx.view.getUint16(mssAt) : family === 4 ? MSS_DEFAULT4 : MSS_DEFAULT6
   if (mss < MSS_MIN) mss = MSS_MIN
-  const most = Math.min(PACKET_MAX - headers(family), ctx.link.segmentBytesMax)
+  // A guest may ask for more than a frame can carry.
+  const most = Math.min(FRAME_LENGTH_MAX - ethernet.HEADER_LENGTH - headers(family), ctx.link.segmentBytesMax)
   w[base + MSS] = mss > most ? most : mss
   const scaleAt = tcp.option(ctx.view, l4, tcp.OPTION_WINDOW_SCALE, 1)
   if (scaleAt < 0) {
@@ -158,12 +161,13 @@ export function openFromGuest(ctx: Context, row: number): number {
   const w = ctx.words
   const l4 = frames.offset[row]! + frames.checksumStart[row]!
   const flags = tcp.flags(ctx.view, l4)
-  if ((flags & (tcp.SYN | tcp.ACK | tcp.RST)) !== tcp.SYN) {
-    rejectSegment(ctx, row)
-    return -1
-  }
+  // Not even a reset may go to, or come from, what is no end of a connection: RFC 1122 sections 3.2.1.3 and 4.2.3.10.
   if (key[9] === 0 || key[10] === 0 || !isUnicast(key, 1) || !isUnicast(key, 5)) {
     ctx.count(COUNTER.dropAddress)
+    return -1
+  }
+  if ((flags & (tcp.SYN | tcp.ACK | tcp.RST)) !== tcp.SYN) {
+    rejectSegment(ctx, row)
     return -1
   }
   const flow = ctx.flows.allocate(KIND_TCP)
