@@ -154,6 +154,15 @@ describe("DhcpResponder", () => {
     expect(toHex(optionOf(frame, options.DNS)!)).toBe("c0000235")
   })
 
+  it.each(["7f000001", "7fffffff", "e0000001", "ffffffff"])(
+    "counts and does not answer an INFORM from %s, which is no host's address",
+    (client) => {
+      const responder = make()
+      expect(ask(responder, `${INFORM} ff`, { client })).toBeUndefined()
+      expect(responder.invalid).toBe(1)
+    },
+  )
+
   it.each([
     ["OFFER", "02"],
     ["DECLINE", "04"],

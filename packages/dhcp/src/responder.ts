@@ -52,6 +52,7 @@ export class DhcpResponder implements Responder {
   readonly #hostname: Uint8Array | undefined
   readonly #fqdn: Uint8Array | undefined
   readonly #options = new options.OptionWriter()
+  readonly #client: Int32Array = new Int32Array(4)
   /** A route to the gateway, which is not on the guest's subnet, and the default route through it (RFC 3442). */
   readonly #routes: Uint8Array = new Uint8Array(14)
 
@@ -87,6 +88,10 @@ export class DhcpResponder implements Responder {
     const type = typeAt < 0 ? 0 : view.getUint8(typeAt)
     if (type === wire.REQUEST && !this.#isForUs(first, after)) return
     if (type !== 0 && type !== wire.DISCOVER && type !== wire.REQUEST && type !== wire.INFORM) return
+    if (type === wire.INFORM && !this.#isAnswerable(request)) {
+      this.invalid++
+      return
+    }
     const isRapid = type === wire.DISCOVER && options.find(view, first, after, options.RAPID_COMMIT) >= 0
     this.#answer(request, type, type === wire.DISCOVER && !isRapid ? wire.OFFER : wire.ACK, isRapid)
   }
@@ -97,6 +102,13 @@ export class DhcpResponder implements Responder {
     const { view } = this.#link.frames
     const at = options.find(view, first, after, options.SERVER_ID)
     return at < 0 || (options.lengthAt(view, at) === 4 && view.getInt32(at) === this.#guest.gateway4[3])
+  }
+
+  /** Whether an answer to the address of a client that has one can arrive: the address is none, or a host's. */
+  #isAnswerable(request: number): boolean {
+    address.setMapped(this.#client, 0, this.#link.frames.view.getInt32(request + wire.CLIENT_ADDRESS))
+    const isNone = address.isUnspecified(this.#client, 0)
+    return isNone || (address.isUnicast(this.#client, 0) && !address.isLoopback(this.#client, 0))
   }
 
   /** @param request offset of the message to answer */
