@@ -15,6 +15,10 @@ export const NLM_F_CAPPED = 0x100
 export const NLM_F_ACK_TLVS = 0x200
 /** NLM_F_ROOT | NLM_F_MATCH. */
 export const NLM_F_DUMP = 0x300
+/** For requests that make something, whose flags share bits with those of dumps. */
+export const NLM_F_REPLACE = 0x100
+export const NLM_F_EXCL = 0x200
+export const NLM_F_CREATE = 0x400
 /** Extended acknowledgement: a sentence of the kernel, NUL-terminated. */
 export const NLMSGERR_ATTR_MSG = 1
 
@@ -42,12 +46,17 @@ export const IFLA_ADDRESS = 1
 export const IFLA_IFNAME = 3
 export const IFLA_MTU = 4
 export const IFF_UP = 0x1
+export const IFF_NOARP = 0x80
 export const IFF_LOOPBACK = 0x8
 export const IFF_RUNNING = 0x40
 
 export const IFA_ADDRESS = 1
 export const IFA_LOCAL = 2
+export const IFA_BROADCAST = 4
+export const IFA_CACHEINFO = 6
 export const IFA_FLAGS = 8
+export const IFA_F_NODAD = 0x02
+export const IFA_F_NOPREFIXROUTE = 0x200
 export const IFA_F_TEMPORARY = 0x01
 export const IFA_F_DADFAILED = 0x08
 export const IFA_F_DEPRECATED = 0x20
@@ -60,15 +69,23 @@ export const RT_SCOPE_LINK = 253
 export const RT_SCOPE_HOST = 254
 
 export const RTA_DST = 1
+export const RTA_SRC = 2
 export const RTA_OIF = 4
 export const RTA_GATEWAY = 5
 export const RTA_PRIORITY = 6
+export const RTA_METRICS = 8
 export const RTA_MULTIPATH = 9
 export const RTA_TABLE = 15
 export const RTA_VIA = 18
+export const RTA_PREF = 20
+export const RTA_ENCAP_TYPE = 21
+export const RTA_ENCAP = 22
 export const RT_TABLE_MAIN = 254
 export const RTN_UNICAST = 1
+export const RTPROT_STATIC = 4
+export const RTM_F_CLONED = 0x200
 export const RTNH_F_DEAD = 1
+export const RTNH_F_ONLINK = 4
 export const RTNH_F_LINKDOWN = 16
 /** Bytes of struct rtnexthop. */
 export const RTNH_BYTES = 8

@@ -72,6 +72,10 @@ export function outcome(view: DataView, message: NetlinkMessage): NetlinkError |
   return new NetlinkError(errnoText(-code) + (detail === "" ? "" : `: ${detail}`), -code)
 }
 
+/** Requests that are sent together. Each is acknowledged, and the acknowledgements must fit into the receive buffer, where the
+ * kernel counts at least 768 bytes for each. */
+const BATCH_REQUESTS = 64
+
 export class NetlinkSocket {
   readonly fd: number
   readonly #calls: NetlinkCalls
@@ -126,6 +130,48 @@ export class NetlinkSocket {
       if (!this.#dumpOnce(request, parse, found)) break
     }
     return found
+  }
+
+  /** Asks for one change. @returns why the kernel did not make it; undefined if it did */
+  change(request: DataView<ArrayBuffer>): NetlinkError | undefined {
+    return this.changeAll([request])[0]
+  }
+
+  /** Asks for changes, in order, many with one system call; a refused one does not stop the others. Requests must ask for an
+   * acknowledgement (NLM_F_ACK).
+   * @returns for each request why it was not made; undefined if it was @throws NetlinkError when the kernel does not answer */
+  changeAll(requests: readonly DataView<ArrayBuffer>[]): readonly (NetlinkError | undefined)[] {
+    const results: (NetlinkError | undefined)[] = []
+    for (let first = 0; first < requests.length; first += BATCH_REQUESTS) {
+      this.#changeBatch(requests.slice(first, first + BATCH_REQUESTS), results)
+    }
+    return results
+  }
+
+  #changeBatch(requests: readonly DataView<ArrayBuffer>[], results: (NetlinkError | undefined)[]): void {
+    const batch = new Uint8Array(requests.reduce((sum, request) => sum + align(request.byteLength), 0))
+    const first = (this.#sequence + 1) >>> 0
+    let at = 0
+    for (const request of requests) {
+      this.#sequence = (this.#sequence + 1) >>> 0
+      setSequence(request, this.#sequence)
+      batch.set(new Uint8Array(request.buffer), at)
+      at += align(request.byteLength)
+    }
+    const sent = this.#calls.netlinkSend(this.fd, batch, batch.length)
+    if (sent < 0) throw new NetlinkError(`Couldn't send netlink request: ${errnoText(-sent)}`, -sent)
+    const answers: (NetlinkError | undefined)[] = Array.from({ length: requests.length })
+    let missing = requests.length
+    while (missing > 0) {
+      const length = this.receive((view, message) => {
+        const index = (message.sequence - first) >>> 0
+        if (message.type !== NLMSG_ERROR || index >= requests.length) return
+        answers[index] = outcome(view, message)
+        missing--
+      })
+      if (length < 0) throw new NetlinkError(`Couldn't read netlink answer: ${errnoText(-length)}`, -length)
+    }
+    results.push(...answers)
   }
 
   /** @returns whether the dump was interrupted by a change */
