@@ -23,6 +23,8 @@ export interface GuestScript {
   /** It resets the connection when it has received this much; -1: never. */
   readonly resetAfter: number
   readonly delayedAck: boolean
+  /** Length of a segment that could carry `bytes`: 1 to `bytes`. */
+  readonly cut: (bytes: number) => number
 }
 
 export const QUIET_GUEST: GuestScript = {
@@ -36,6 +38,7 @@ export const QUIET_GUEST: GuestScript = {
   scale: 7,
   resetAfter: -1,
   delayedAck: false,
+  cut: (bytes) => bytes,
 }
 
 const RTO_MIN = 200_000
@@ -205,8 +208,9 @@ export class GuestTcp {
       const limit = Math.min(this.window, this.#cwnd * this.mss)
       if (position < bytes) {
         const room = limit - inFlight
-        const length = Math.min(this.mss, bytes - position, room)
+        let length = Math.min(this.mss, bytes - position, room)
         if (length <= 0 || (length < this.mss && length < bytes - position && inFlight > 0)) break
+        length = this.script.cut(length)
         const fin = position + length === bytes && closes === "after-send" && room > length
         this.#data(position, length, fin)
         continue
@@ -468,7 +472,8 @@ export class GuestTcp {
     const { nxt } = this
     this.nxt = this.una
     if (position < this.script.bytes) {
-      this.#data(position, Math.min(this.mss, this.script.bytes - position, Math.max(1, this.window)), false)
+      const length = Math.min(this.mss, this.script.bytes - position, Math.max(1, this.window))
+      this.#data(position, this.script.cut(length), false)
     } else if (position === this.script.bytes) {
       this.#send(this.nxt, tcp.FIN, NOTHING)
       this.#advance((this.nxt + 1) | 0)

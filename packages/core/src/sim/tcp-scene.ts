@@ -17,7 +17,9 @@ import {
   WORK_NEXT,
 } from "../flow/table.ts"
 import type { GuestState } from "../guest.ts"
+import { FLOW_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
+import { HOLD_BLOCKS } from "../tcp/hold.ts"
 import {
   ACKED_BY_GUEST,
   ACK_SENT,
@@ -29,6 +31,7 @@ import {
   FIN_SENT,
   GUEST_FIN,
   HOLD_COUNT,
+  HOLD_HEAD,
   HOST_SHUT,
   PEEK_LOST,
   SENT_MAX,
@@ -55,6 +58,8 @@ export class TcpScene {
   readonly kernel: TcpKernel
   readonly guest: GuestState = newGuest()
   readonly engine: Engine
+  /** Blocks of the hold pool that occupyHold took. */
+  #occupied = 0
 
   constructor(options: TcpSceneOptions = {}) {
     this.link = new SimLink(options.segmentBytesMax, options.windowMax)
@@ -88,6 +93,21 @@ export class TcpScene {
   /** Flows alive. */
   get flows(): number {
     return this.engine.ctx.flows.count
+  }
+
+  /** Takes blocks of the hold pool for two flows that nobody sees, so that only `left` are left. */
+  occupyHold(left: number): void {
+    const { ctx, tcp } = this.engine
+    for (const flow of [FLOW_MAX - 1, FLOW_MAX - 2]) {
+      const base = flow << FLOW_SHIFT
+      ctx.words[base + HOLD_HEAD] = -1
+      ctx.frames.length[0] = 1
+      while (tcp.hold.used < HOLD_BLOCKS - left) {
+        // Every other byte, so that each takes a block.
+        if (!tcp.hold.insert(base, 0, 0, 1, 2 * ctx.words[base + HOLD_COUNT]!)) break
+      }
+    }
+    this.#occupied = tcp.hold.used
   }
 
   /** Word of the only flow. @throws Error when there is none, or more than one */
@@ -127,7 +147,7 @@ export class TcpScene {
     same("flows", rows, ctx.flows.count)
     same("timers", timers, ctx.timers.armed)
     same("work queue", queued, ctx.work.count)
-    same("held blocks", held, tcp.hold.used)
+    same("held blocks", held + this.#occupied, tcp.hold.used)
     const spare = this.kernel.sockets.size - sockets
     if (spare < 0 || spare > 1) throw new Error(`${this.kernel.sockets.size} sockets open for ${sockets} flows`)
   }
@@ -162,7 +182,7 @@ export class TcpScene {
     same("flows left", ctx.flows.count, 0)
     same("timers left", ctx.timers.armed, 0)
     same("work left", ctx.work.count, 0)
-    same("held blocks left", tcp.hold.used, 0)
+    same("held blocks left", tcp.hold.used, this.#occupied)
     this.engine.close()
     same("descriptors left", this.kernel.open, 0)
   }

@@ -103,7 +103,7 @@ export class TcpWorld {
   readonly scene: TcpScene
   turns = 0
   /** The last frames, for failures. */
-  readonly trace: string[] = []
+  readonly #trace: { at: number; direction: string; segment: Segment }[] = []
   readonly #random: Random
   readonly #connections: Connection[] = []
   readonly #byGuestPort: Map<number, Connection> = new Map()
@@ -154,8 +154,10 @@ export class TcpWorld {
     const random = this.#random
     const { clock, kernel, link } = scene
     this.#delayMax = random.pick([20, 100, 2000])
-    if (climate === "lossy" || random.chance(0.15)) {
-      this.#loss = random.pick([0.001, 0.01, 0.05, 0.1])
+    const calm = climate === "fair" || climate === "many short"
+    if (climate === "lossy" || random.chance(calm ? 0.1 : 0.5)) {
+      // What opens a closed window again must get lost at times.
+      this.#loss = random.pick(climate === "closed windows" ? [0.1, 0.2] : [0.001, 0.01, 0.05, 0.1])
       this.#duplication = random.pick([0, 0.01, 0.1])
       this.#late = random.pick([0, 0.02, 0.2])
       this.#lateMax = random.pick([500, 5000, 300_000])
@@ -169,6 +171,7 @@ export class TcpWorld {
         return random.chance(only === "" ? often : 4 * often) ? random.pick(errnos) : 0
       }
     }
+    if (random.chance(0.2)) scene.occupyHold(random.between(0, 12))
     if (climate === "slow" || climate === "faults" || random.chance(0.2)) {
       const often = random.pick([0.02, 0.2])
       kernel.shortWrite = (bytes) => (random.chance(often) ? random.between(0, bytes) : bytes)
@@ -234,6 +237,7 @@ export class TcpWorld {
     const guestResetAfter = resets(0.25) ? random.between(0, 20_000) : -1
     // Both must not wait for the other.
     const guestWaits = random.chance(0.3)
+    const uneven = random.chance(0.4)
     const peerBytes = bytes()
     const peer: PeerScript = {
       automatic: true,
@@ -273,6 +277,7 @@ export class TcpWorld {
         scale: random.pick([-1, 0, 2, 7, 14]),
         resetAfter: guestResetAfter,
         delayedAck: random.chance(0.5),
+        cut: uneven ? (most) => random.between(Math.max(1, most >> 2), most) : (most) => most,
       },
       random.pick([random.next(), -random.between(0, 100_000), 0x7fffffff - random.between(0, 100_000)]),
       scene.clock,
@@ -374,8 +379,8 @@ export class TcpWorld {
   }
 
   #note(direction: string, s: Segment): void {
-    if (this.trace.length >= 400) this.trace.splice(0, 200)
-    this.trace.push(`${this.scene.clock.now} ${direction} ${describeSegment(s)}`)
+    if (this.#trace.length >= 400) this.#trace.splice(0, 200)
+    this.#trace.push({ at: this.scene.clock.now, direction, segment: s })
   }
 
   /** What a segment to the guest may say. */
@@ -417,7 +422,10 @@ export class TcpWorld {
       this.#tearDown()
       this.scene.checkEmpty()
     } catch (error) {
-      const tail = this.trace.slice(-60).join("\n")
+      const tail = this.#trace
+        .slice(-60)
+        .map((t) => `${t.at} ${t.direction} ${describeSegment(t.segment)}`)
+        .join("\n")
       throw new Error(
         `${error instanceof Error ? error.message : String(error)}\n` +
           `  again: SIM_SEED=${this.seed} (${this.climate}), after ${this.turns} turns\n${tail}`,

@@ -9,25 +9,26 @@ import { HOLD_ARENA_BYTES } from "../limits.ts"
 import { HOLD_COUNT, HOLD_HEAD } from "./state.ts"
 
 const BLOCK_BYTES = 4096
-const BLOCKS: number = HOLD_ARENA_BYTES / BLOCK_BYTES
+/** Blocks of the pool. */
+export const HOLD_BLOCKS: number = HOLD_ARENA_BYTES / BLOCK_BYTES
 /** Blocks that one flow may have: half of the pool. */
-const FLOW_BLOCKS_MAX: number = BLOCKS / 2
+const FLOW_BLOCKS_MAX: number = HOLD_BLOCKS / 2
 
 export class HoldPool {
   readonly #ctx: Context
-  readonly #next: Int32Array = new Int32Array(BLOCKS)
+  readonly #next: Int32Array = new Int32Array(HOLD_BLOCKS)
   /** Sequence number of a block's first byte. */
-  readonly sequence: Int32Array = new Int32Array(BLOCKS)
+  readonly sequence: Int32Array = new Int32Array(HOLD_BLOCKS)
   /** Where a block's bytes begin, arena offset. */
-  readonly offset: Int32Array = new Int32Array(BLOCKS)
-  readonly length: Int32Array = new Int32Array(BLOCKS)
+  readonly offset: Int32Array = new Int32Array(HOLD_BLOCKS)
+  readonly length: Int32Array = new Int32Array(HOLD_BLOCKS)
   #free = 0
   /** Blocks in use. */
   used = 0
 
   constructor(ctx: Context) {
     this.#ctx = ctx
-    for (let i = 0; i < BLOCKS; i++) this.#next[i] = i + 1 < BLOCKS ? i + 1 : -1
+    for (let i = 0; i < HOLD_BLOCKS; i++) this.#next[i] = i + 1 < HOLD_BLOCKS ? i + 1 : -1
   }
 
   /** Holds `length` bytes of a row's payload.
