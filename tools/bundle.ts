@@ -2,10 +2,13 @@
  * Makes `dist/`, the tree that is installed: needs nothing outside itself, and can be copied anywhere.
  *
  *   dist/bin/passt                 the launcher
- *   dist/lib/passt/passt.mjs       the program, one file
+ *   dist/bin/pasta                 a copy of it: it goes by its name
+ *   dist/lib/passt/passt.mjs       the programs, one file each
+ *   dist/lib/passt/pasta.mjs
  *   dist/lib/passt/passt.node      the addon
  *   dist/lib/passt/node            the runtime, with its licence beside it
- *   dist/share/man/man1/passt.1    the manual page
+ *   dist/share/man/man1/passt.1    the manual pages
+ *   dist/share/man/man1/pasta.1
  *
  * Run after the packages are built: `node tools/bundle.ts`.
  */
@@ -22,9 +25,10 @@ import {
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
-import { VERSION } from "../apps/passt/src/version.ts"
+import { VERSION } from "../packages/program/src/version.ts"
 import { manualPage } from "../packages/cli/src/man.ts"
 
+const PROGRAMS = ["passt", "pasta"] as const
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const lib = join(root, "dist/lib/passt")
 const bin = join(root, "dist/bin")
@@ -40,21 +44,24 @@ function place(from: string, to: string, mode: number): void {
 
 for (const folder of [lib, bin, man]) mkdirSync(folder, { recursive: true })
 
-const build = await rolldown({
-  input: join(root, "apps/passt/src/main.ts"),
-  platform: "node",
-  // Workspace packages are TypeScript and go into the bundle; only Node's own modules stay outside.
-  external: /^node:/,
-})
-await build.write({ file: join(lib, "passt.mjs"), format: "esm", sourcemap: false })
-await build.close()
+for (const program of PROGRAMS) {
+  const build = await rolldown({
+    input: join(root, `apps/${program}/src/main.ts`),
+    platform: "node",
+    // Workspace packages are TypeScript and go into the bundle; only Node's own modules stay outside.
+    external: /^node:/,
+  })
+  await build.write({ file: join(lib, `${program}.mjs`), format: "esm", sourcemap: false })
+  await build.close()
+}
 
 place(join(root, "native/build/Release/passt.node"), join(lib, "passt.node"), 0o755)
 const launcher = ["native/build/launcher/passt", "native/build/Release/passt"]
   .map((path) => join(root, path))
   .find((path) => existsSync(path) && statSync(path).isFile())
 if (launcher === undefined) throw new Error("the launcher is not built: run the build of @passt/native first")
-place(launcher, join(bin, "passt"), 0o755)
+// Two copies rather than a link: security policies attach to either path.
+for (const program of PROGRAMS) place(launcher, join(bin, program), 0o755)
 
 // The runtime that runs this script is the one that the workspace pins.
 const node = realpathSync(process.execPath)
@@ -66,4 +73,4 @@ for (const licence of [join(dirname(node), "../LICENSE"), join(dirname(node), "L
 
 const epoch = process.env["SOURCE_DATE_EPOCH"]
 const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)
-writeFileSync(join(man, "passt.1"), manualPage(VERSION, day))
+for (const program of PROGRAMS) writeFileSync(join(man, `${program}.1`), manualPage(VERSION, day, program))

@@ -18,17 +18,17 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   "packages/host": { node: true, from: ["@passt/core", "@passt/core/wire", "@passt/native"] },
   "packages/cli": { node: true, from: ["@passt/core", "@passt/core/wire"] },
   native: { node: true, from: ["@passt/core"] },
+  "packages/program": {
+    node: true,
+    from: ["@passt/cli", "@passt/core", "@passt/dhcp", "@passt/host", "@passt/native", "@passt/ndp"],
+  },
   "apps/passt": {
     node: true,
-    from: [
-      "@passt/cli",
-      "@passt/core",
-      "@passt/dhcp",
-      "@passt/host",
-      "@passt/native",
-      "@passt/ndp",
-      "@passt/transport-unix",
-    ],
+    from: ["@passt/cli", "@passt/core", "@passt/host", "@passt/native", "@passt/program", "@passt/transport-unix"],
+  },
+  "apps/pasta": {
+    node: true,
+    from: ["@passt/cli", "@passt/core", "@passt/host", "@passt/native", "@passt/program", "@passt/transport-tap"],
   },
 }
 

@@ -5,6 +5,7 @@ NAPI_MODULE_INIT() {
   passt::registerEngine(env, exports);
   passt::registerChecksum(env, exports);
   passt::registerEntropy(env, exports);
+  passt::registerWatch(env, exports);
   if (passt::registerNetlink) passt::registerNetlink(env, exports);
   if (passt::registerProcess) passt::registerProcess(env, exports);
   return exports;

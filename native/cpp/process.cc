@@ -122,6 +122,9 @@ int onEveryThread(ThreadWork work) {
 
 // ---- privileges ---------------------------------------------------------------------------------------------------
 
+// Capabilities that threads keep, as bits; written before they are asked to drop the others.
+std::atomic<uint64_t> keptCapabilities{0};
+
 // Needs CAP_SETPCAP; without it the set stays, and says nothing about what a thread has.
 int dropThreadBoundingSet() {
   for (int capability = 0; capability < 64; capability++) {
@@ -136,14 +139,27 @@ int dropThreadCapabilities() {
   // EINVAL: a kernel without ambient capabilities.
   if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL) return -errno;
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct none[2] = {};
-  return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
+  __user_cap_data_struct left[2] = {};
+  const uint64_t kept = keptCapabilities.load();
+  if (kept != 0) {
+    __user_cap_data_struct held[2] = {};
+    if (syscall(SYS_capget, &header, held) < 0) return -errno;
+    for (int half = 0; half < 2; half++) {
+      left[half].permitted = held[half].permitted & static_cast<uint32_t>(kept >> (32 * half));
+      left[half].effective = left[half].permitted;
+    }
+  }
+  return syscall(SYS_capset, &header, left) < 0 ? -errno : 0;
 }
 
-// dropCapabilities(): clears the ambient, effective, permitted, inheritable and (where allowed) bounding sets of all
-// threads. @returns the number of threads that could not be reached, or -errno
+// dropCapabilities(kept, or -1 for none): clears the ambient, effective, permitted, inheritable and (where allowed) bounding
+// sets of all threads, but for one capability in the effective and the permitted set, as far as a thread has it.
+// @returns the number of threads that could not be reached, or -errno
 napi_value dropCapabilities(napi_env env, napi_callback_info info) {
   Arguments in(env, info);
+  const int32_t kept = in.integer(0);
+  if (kept >= 64) return in.result(-EINVAL);
+  keptCapabilities.store(kept < 0 ? 0 : uint64_t{1} << kept);
   return in.result(onEveryThread(dropThreadCapabilities));
 }
 

@@ -84,6 +84,17 @@ describe("privileges", () => {
     expect(result).toBe(0)
     for (const set of sets) expect(new Set(set)).toEqual(new Set([NONE]))
   })
+  it.runIf(isRoot)("keeps one of them usable, on every thread, without handing it on", () => {
+    const [result, ...sets] = run(
+      `return [p.dropCapabilities(10), ...["CapEff", "CapPrm", "CapInh", "CapAmb"].map(threads)]`,
+      ALL_THREADS,
+    ) as [number, ...string[][]]
+    const one = "0000000000000400"
+    expect([result, ...sets.map((set) => new Set(set))]).toEqual([
+      0,
+      ...[one, one, NONE, NONE].map((x) => new Set([x])),
+    ])
+  })
   it.runIf(isRoot)("clears the bounding set, before the user is changed too", () => {
     const bounding = `return [0, threads("CapBnd")]`
     for (const call of ["p.dropCapabilities()", "p.dropRoot(65534, 65534)"]) {

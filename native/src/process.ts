@@ -6,7 +6,7 @@ interface ProcessAddon {
   isInitialUserNamespaceRoot(): number
   lookupUser(name: string, ids: Uint32Array): number
   lookupGroup(name: string, ids: Uint32Array): number
-  dropCapabilities(): number
+  dropCapabilities(kept: number): number
   setNoNewPrivs(): number
   setDumpable(dumpable: number): number
   raiseFileLimit(): number
@@ -40,11 +40,14 @@ export function lookupGroup(name: string): number | undefined {
   return calls.lookupGroup(name, ids) === 0 ? ids[0]! : undefined
 }
 
+/** CAP_NET_BIND_SERVICE: to listen on ports below ip_unprivileged_port_start. */
+export const CAPABILITY_BIND_SERVICE = 10
+
 /** Gives up all capabilities, in the ambient, effective, permitted, inheritable and (where allowed) bounding sets of every thread.
- * @returns the number of threads that could not be reached, or -errno. Node's signal inspector thread is one; `--disable-sigusr1`
+ * @param kept one that stays usable, as far as a thread has it @returns the number of threads that could not be reached, or -errno. Node's signal inspector thread is one; `--disable-sigusr1`
  *   keeps it from being started. Capabilities given up before Node starts are gone on every thread. */
-export function dropCapabilities(): number {
-  return calls.dropCapabilities()
+export function dropCapabilities(kept = -1): number {
+  return calls.dropCapabilities(kept)
 }
 
 /** No program that we might execute gains privileges. @returns as dropCapabilities */

@@ -3,6 +3,8 @@ import { address as ip } from "@passt/core/wire"
 import type { HostConfig, HostFamily } from "./host.ts"
 
 export interface SummaryInput {
+  /** pasta: the interface in the namespace. */
+  readonly namespaceInterface?: string
   readonly host: HostConfig
   /** Our own MAC address towards the guest, six bytes. */
   readonly ourMac: Uint8Array
@@ -76,6 +78,7 @@ export function summary(input: SummaryInput): string[] {
   const { ipv4, ipv6 } = host
   const lines: string[] = []
   lines.push(`Template interface: ${perFamily(templateName(ipv4), templateName(ipv6))}`)
+  if (input.namespaceInterface) lines.push(`Namespace interface: ${input.namespaceInterface}`)
   const outboundInterface = perFamily(input.outboundInterface4, input.outboundInterface6)
   if (outboundInterface) lines.push(`Outbound interface: ${outboundInterface}`)
   const outbound = perFamily(textOf(input.outbound4), textOf(input.outbound6))

@@ -8,7 +8,8 @@
 import { address as ip } from "@passt/core/wire"
 import type { HostFamily } from "../host.ts"
 import { AF_INET, AF_INET6 } from "../netlink/constants.ts"
-import { addressDump, routeDump } from "../netlink/request.ts"
+import { parseLink } from "../netlink/link.ts"
+import { addressDump, linkDump, routeDump } from "../netlink/request.ts"
 import { NetlinkError, NetlinkSocket, nativeCalls, type NetlinkCalls } from "../netlink/socket.ts"
 import { copyAddress, copyRoute } from "./copy.ts"
 import { defaultRoute, linkChange, newAddress, type LinkChange } from "./requests.ts"
@@ -36,6 +37,19 @@ export interface InterfaceSetup {
   /** Bytes of IP packet; 0: as it is. */
   readonly mtu: number
   readonly families: readonly FamilySetup[]
+}
+
+const LINK_LOCAL_PREFIX = 64
+
+/** The link-local address that belongs to a MAC address (RFC 4291 appendix A). */
+function linkLocalAddress(mac: Uint8Array): Int32Array {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac
+  return Int32Array.of(
+    0xfe80 << 16,
+    0,
+    ((a ^ 2) << 24) | (b << 16) | (c << 8) | 0xff,
+    (0xfe << 24) | (d << 16) | (e << 8) | f,
+  )
 }
 
 type Request = DataView<ArrayBuffer>
@@ -70,11 +84,18 @@ export class NamespaceNetwork {
     const template = new NetlinkSocket(0, false, host)
     try {
       if (mtu > 0) this.#link("MTU", index, { mtu })
-      // Without ARP there is no detection of duplicate addresses (RFC 4862 section 5.4), which would keep the link-local
-      // address from being used for a second; nobody else is on this link.
-      this.#link("interface", index, { up: true, arp: false })
+      // The kernel would look for duplicates of its own link-local address (RFC 4862 section 5.4), and not use it for a
+      // second. Nobody else is on this link.
+      const wants6 = setup.families.some(({ family }) => family === 6)
+      const ours = wants6 && !this.#socket.change(linkChange(index, { makeLinkLocal: false }))
+      this.#link("interface", index, { up: true })
+      if (ours) {
+        const mac = this.#socket.dump(linkDump(), parseLink).find((link) => link.index === index)?.mac
+        // Refused where IPv6 is off: said below.
+        if (mac?.length === 6) this.#socket.change(newAddress(index, 6, linkLocalAddress(mac), LINK_LOCAL_PREFIX))
+        this.#socket.change(linkChange(index, { makeLinkLocal: true }))
+      }
       for (const family of setup.families) this.#configureFamily(family, index, template, warnings)
-      this.#link("interface", index, { arp: true })
     } finally {
       template.close()
     }

@@ -120,15 +120,17 @@ describe.skipIf(!HOST_ORDER)("copyRoute", () => {
 
 describe("requests", () => {
   it("pad every part to four bytes", () => {
-    const link = linkChange(7, { up: true, arp: false, mtu: 1500, mac: new Uint8Array([2, 0, 0, 0, 0, 1]) })
+    const link = linkChange(7, { up: true, makeLinkLocal: false, mtu: 1500, mac: new Uint8Array([2, 0, 0, 0, 0, 1]) })
     expect(link.byteLength % 4).toBe(0)
     expect(link.getUint32(0, HOST_ORDER)).toBe(link.byteLength)
-    // IFF_UP of IFF_UP | IFF_NOARP.
-    expect([24, 28].map((at) => link.getUint32(at, HOST_ORDER))).toEqual([0x81, 0x81])
+    expect([24, 28].map((at) => link.getUint32(at, HOST_ORDER))).toEqual([1, 1])
     const found = attributes(link, 32, link.byteLength)
     expect(uint32(link, found.get(4), 0)).toBe(1500)
     expect(found.get(1)!.end - found.get(1)!.start).toBe(6)
-    expect([24, 28].map((at) => linkChange(1, { arp: true }).getUint32(at, HOST_ORDER))).toEqual([0, 0x80])
+    // IFLA_AF_SPEC, for AF_INET6, IFLA_INET6_ADDR_GEN_MODE, none.
+    const of6 = attributes(link, found.get(26)!.start, found.get(26)!.end).get(10)!
+    expect(link.getUint8(attributes(link, of6.start, of6.end).get(8)!.start)).toBe(1)
+    expect([24, 28].map((at) => linkChange(1, { mtu: 1500 }).getUint32(at, HOST_ORDER))).toEqual([0, 0])
   })
 })
 

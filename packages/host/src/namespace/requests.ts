@@ -1,6 +1,6 @@
 /** Requests that set up an interface in a namespace (rtnetlink(7)). */
 import type { Attribute } from "../netlink/build.ts"
-import { addressBytes, changeRequest, word } from "../netlink/build.ts"
+import { addressBytes, attributeList, changeRequest, word } from "../netlink/build.ts"
 import {
   AF_INET,
   AF_INET6,
@@ -8,10 +8,13 @@ import {
   IFA_F_NODAD,
   IFA_FLAGS,
   IFA_LOCAL,
-  IFF_NOARP,
   IFF_UP,
   IFLA_ADDRESS,
+  IFLA_AF_SPEC,
+  IFLA_INET6_ADDR_GEN_MODE,
   IFLA_MTU,
+  IN6_ADDR_GEN_MODE_EUI64,
+  IN6_ADDR_GEN_MODE_NONE,
   NLM_F_CREATE,
   NLM_F_EXCL,
   RT_SCOPE_UNIVERSE,
@@ -31,8 +34,8 @@ const numberOf = (family: 4 | 6): number => (family === 4 ? AF_INET : AF_INET6)
 
 export interface LinkChange {
   readonly up?: boolean
-  /** false: no neighbour resolution, and with it no detection of duplicate addresses. */
-  readonly arp?: boolean
+  /** Whether the kernel makes an IPv6 link-local address when the interface goes up. */
+  readonly makeLinkLocal?: boolean
   readonly mtu?: number
   /** Six bytes. */
   readonly mac?: Uint8Array
@@ -48,14 +51,15 @@ export function linkChange(index: number, change: LinkChange): DataView<ArrayBuf
     mask |= IFF_UP
     if (change.up) flags |= IFF_UP
   }
-  if (change.arp !== undefined) {
-    mask |= IFF_NOARP
-    if (!change.arp) flags |= IFF_NOARP
-  }
   fixed.setUint32(8, flags, HOST_ORDER)
   fixed.setUint32(12, mask, HOST_ORDER)
   const attributes: Attribute[] = []
   if (change.mtu !== undefined) attributes.push({ type: IFLA_MTU, value: word(change.mtu) })
+  if (change.makeLinkLocal !== undefined) {
+    const mode = change.makeLinkLocal ? IN6_ADDR_GEN_MODE_EUI64 : IN6_ADDR_GEN_MODE_NONE
+    const of6 = attributeList([{ type: IFLA_INET6_ADDR_GEN_MODE, value: Uint8Array.of(mode) }])
+    attributes.push({ type: IFLA_AF_SPEC, value: attributeList([{ type: AF_INET6, value: of6 }]) })
+  }
   if (change.mac) attributes.push({ type: IFLA_ADDRESS, value: change.mac })
   return changeRequest(RTM_NEWLINK, 0, new Uint8Array(fixed.buffer), attributes)
 }

@@ -45,8 +45,12 @@ export const AF_INET6 = 10
 export const IFLA_ADDRESS = 1
 export const IFLA_IFNAME = 3
 export const IFLA_MTU = 4
+/** Attributes of protocols, by family; of IPv6, how the link-local address is made (enum in6_addr_gen_mode). */
+export const IFLA_AF_SPEC = 26
+export const IFLA_INET6_ADDR_GEN_MODE = 8
+export const IN6_ADDR_GEN_MODE_EUI64 = 0
+export const IN6_ADDR_GEN_MODE_NONE = 1
 export const IFF_UP = 0x1
-export const IFF_NOARP = 0x80
 export const IFF_LOOPBACK = 0x8
 export const IFF_RUNNING = 0x40
 

@@ -64,8 +64,9 @@ export function outcome(view: DataView, message: NetlinkMessage): NetlinkError |
     // After an error: the header of our request and, unless capped, its body. After DONE: nothing.
     let at = start + 4
     if (message.type === NLMSG_ERROR && end - at >= HEADER_BYTES) {
-      const requestBytes = view.getUint32(at, HOST_ORDER)
-      at += message.flags & NLM_F_CAPPED ? HEADER_BYTES : align(requestBytes)
+      const requestBytes = message.flags & NLM_F_CAPPED ? HEADER_BYTES : view.getUint32(at, HOST_ORDER)
+      // Compared before it is rounded up: that would make a negative number of a large one.
+      at = requestBytes <= end - at ? at + align(requestBytes) : end
     }
     if (at <= end) detail = text(view, attributes(view, at, end).get(NLMSGERR_ATTR_MSG))
   }

@@ -1,7 +1,7 @@
 /**
  * What the guest is told and how its addresses are translated: the user's options over what the host looks like.
  */
-import type { PasstOptions } from "@passt/cli"
+import type { CommonOptions } from "@passt/cli"
 import { GuestState, type TranslationConfig, emptyTranslation } from "@passt/core"
 import {
   applyToGuest,
@@ -25,7 +25,7 @@ function given<K extends string, V>(key: K, value: V | null | undefined): Partia
   return value === null || value === undefined ? {} : ({ [key]: value } as Partial<Record<K, V>>)
 }
 
-function hostOptions(options: PasstOptions): HostOptions {
+function hostOptions(options: CommonOptions): HostOptions {
   return {
     ipv4: options.ipv4,
     ipv6: options.ipv6,
@@ -41,7 +41,7 @@ function hostOptions(options: PasstOptions): HostOptions {
 }
 
 /** Reads the host and decides. @throws HostError, NetlinkError */
-export function describeGuest(options: PasstOptions): GuestConfig {
+export function describeGuest(options: CommonOptions): GuestConfig {
   const host = readHost(hostOptions(options))
   const guest = new GuestState()
   applyToGuest(host, guest)

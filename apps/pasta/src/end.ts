@@ -1,0 +1,67 @@
+/**
+ * When it is over: the spawned command has ended, or the namespace that was joined is gone. A process tells by a descriptor,
+ * a file by inotify on its directory; where that is blind (procfs and the like), the path is looked at every second.
+ */
+import { existsSync, statfsSync, statSync } from "node:fs"
+import { dirname } from "node:path"
+import type { Target } from "@passt/cli"
+import { drain, openProcess, watchDirectory } from "@passt/native"
+
+/** File systems without notifications (linux/magic.h): procfs, sysfs, devpts. */
+const BLIND: readonly number[] = [0x9fa0, 0x62656572, 0x1cd1]
+/** Podman allows five seconds. */
+const LOOK_MS = 1000
+
+export interface NamespaceWatch {
+  /** To be watched for input; -1: none. */
+  readonly fd: number
+  /** Longest time between calls of `gone`, milliseconds; -1: only when `fd` says so. */
+  readonly everyMs: number
+  /** What is watched, for messages. */
+  readonly name: string
+  /** Looks whether the namespace is gone. */
+  gone(): boolean
+}
+
+/** Watches what the namespace was named by. @returns undefined for that of a spawned command */
+export function watchNamespace(target: Target): NamespaceWatch | undefined {
+  if (target.kind === "command") return undefined
+  const path = target.kind === "process" ? `/proc/${target.pid}/ns/net` : target.path
+  // A process has no namespace once it has ended, and it is there to be asked.
+  const process = /^\/proc\/(\d+)\/ns\/net$/.exec(path)
+  if (process) {
+    const fd = openProcess(Number(process[1]))
+    if (fd >= 0) return { fd, everyMs: -1, name: path, gone: () => true }
+    return { fd: -1, everyMs: LOOK_MS, name: path, gone: () => !existsSync(`/proc/${process[1]}`) }
+  }
+  const fd = isBlind(dirname(path)) ? -1 : watchDirectory(dirname(path))
+  const inode = identify(path)
+  return {
+    fd,
+    everyMs: fd < 0 ? LOOK_MS : -1,
+    name: path,
+    gone() {
+      if (fd >= 0) drain(fd)
+      // Another namespace may have got the name by now.
+      return identify(path) !== inode
+    },
+  }
+}
+
+function isBlind(directory: string): boolean {
+  try {
+    return BLIND.includes(statfsSync(directory).type)
+  } catch {
+    return true
+  }
+}
+
+/** What a path leads to; undefined for nothing. */
+function identify(path: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(path)
+    return `${dev}:${ino}`
+  } catch {
+    return undefined
+  }
+}

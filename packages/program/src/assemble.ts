@@ -1,0 +1,161 @@
+/** The packages put together: an engine with its responders, and the host's neighbours that it follows. */
+import { parsePortOptions, type CommonOptions, type ForwardRule } from "@passt/cli"
+import { Engine, type EngineConfig, FrameTable, type Link, REF_EXTERNAL, REF_SHIFT } from "@passt/core"
+import { DhcpResponder, Dhcpv6Responder } from "@passt/dhcp"
+import { type Logger, NeighbourMonitor } from "@passt/host"
+import { entropy, NativeKernel } from "@passt/native"
+import { ArpResponder, learnNeighbour, NdpResponder, NeighbourTable } from "@passt/ndp"
+import { StartError } from "./error.ts"
+import type { GuestConfig } from "./guest.ts"
+import { engineLog } from "./log.ts"
+
+/** Seconds from the Unix epoch to the year 2000, where DUID-LLT times begin (RFC 8415 section 11.2). */
+const YEAR_2000 = 946_684_800
+
+/** The ref of an event for the program around the engine. @param index engine.onExternal gets it */
+export function externalRef(index: number): number {
+  return (REF_EXTERNAL << REF_SHIFT) | index
+}
+
+/** A kernel with a frame table attached. */
+export function createKernel(): { readonly kernel: NativeKernel; readonly frames: FrameTable } {
+  const kernel = new NativeKernel()
+  const frames = new FrameTable()
+  kernel.attach(frames)
+  return { kernel, frames }
+}
+
+/** The rules that the port options stand for. @param auto whether "auto" is possible @throws ConfigError */
+export function forwardRules(options: CommonOptions, config: GuestConfig, auto: boolean): ForwardRule[] {
+  const [ephemeralFirst, ephemeralLast] = config.host.settings.ephemeralPorts
+  const { tcp, udp } = options
+  const { ipv4, ipv6 } = config.guest
+  return parsePortOptions(options.ports, { ipv4, ipv6, tcp, udp, ephemeralFirst, ephemeralLast, auto })
+}
+
+export interface Assembly {
+  readonly engine: Engine
+  /** Follows the host's neighbours; to be called once nothing can fail any more. Its events come to `neighboursIndex`.
+   * @returns what to call for each of them */
+  followNeighbours(neighboursIndex: number): () => void
+}
+
+/** @param more what of the engine's configuration is the program's own */
+export function assemble(
+  options: CommonOptions,
+  config: GuestConfig,
+  kernel: NativeKernel,
+  link: Link,
+  rules: readonly ForwardRule[],
+  logger: Logger,
+  more: Partial<EngineConfig> = {},
+): Assembly {
+  const secret = new Int32Array(6)
+  entropy(secret)
+  const neighbours = new NeighbourTable(config.guest, secret[4]!, secret[5]!)
+  for (const address of [
+    config.translation.mapHostLoopback4,
+    config.translation.mapHostLoopback6,
+    config.translation.mapGuestAddress4,
+    config.translation.mapGuestAddress6,
+  ]) {
+    if (address.some((word) => word !== 0)) neighbours.block(address, 0)
+  }
+  const log = engineLog(logger)
+  const told = {
+    dns: [...config.resolvers.advertised4, ...config.resolvers.advertised6],
+    search: config.resolvers.search,
+    advertiseDns: options.announceDns,
+    advertiseSearch: options.announceSearch,
+  }
+  const named = {
+    ...told,
+    ...(options.fqdn === null ? {} : { fqdn: options.fqdn }),
+    info: (line: string) => log("info", "dhcp", line),
+  }
+  const { settings, ipv4, ipv6 } = config.host
+  const hasAddress6 = config.guest.address6.some((word) => word !== 0)
+  const dhcpv6 = options.dhcpv6 && hasAddress6
+  const arp = new ArpResponder(link, config.guest, neighbours)
+  const ndp = options.ndp
+    ? new NdpResponder(link, config.guest, neighbours, {
+        ...told,
+        managed: dhcpv6,
+        advertise: options.ra,
+        random: () => {
+          const word = new Int32Array(1)
+          entropy(word)
+          return word[0]!
+        },
+      })
+    : undefined
+  const dhcp = new DhcpResponder(link, config.guest, {
+    ...named,
+    ...(options.hostname === null ? {} : { hostname: options.hostname }),
+  })
+  const duidTime = (Math.floor(Date.now() / 1000) - YEAR_2000) | 0
+  const none = new Int32Array(4)
+  const engine = new Engine({
+    kernel,
+    link,
+    guest: config.guest,
+    secret,
+    translation: config.translation,
+    neighbours: {
+      macs: neighbours.macs,
+      lookup: (words, index) => neighbours.resolve(words, index),
+      get generation() {
+        return neighbours.generation
+      },
+    },
+    responders: {
+      arp,
+      ...(ndp ? { ndp } : {}),
+      ...(options.dhcp && ipv4 ? { dhcp } : {}),
+      ...(dhcpv6 ? { dhcpv6: new Dhcpv6Responder(link, config.guest, { ...named, duidTime }) } : {}),
+    },
+    rules,
+    tcp: options.tcp,
+    udp: options.udp,
+    icmp: options.icmp,
+    outbound4: options.outboundAddress.v4 ?? none,
+    outbound6: options.outboundAddress.v6 ?? none,
+    outboundDevice4: options.outboundInterface.v4 ?? "",
+    outboundDevice6: options.outboundInterface.v6 ?? "",
+    linkLocalScope: ipv6?.interfaceIndex ?? 0,
+    freebind: options.freebind,
+    synRetries: Math.min(settings.tcpSynRetries + settings.tcpSynLinearTimeouts, 7),
+    synLinear: settings.tcpSynLinearTimeouts,
+    rtoMaxMs: settings.tcpRtoMaxMs,
+    udpTimeout: settings.udpTimeout,
+    udpStreamTimeout: settings.udpStreamTimeout,
+    log,
+    ...more,
+  })
+  return {
+    engine,
+    followNeighbours(neighboursIndex) {
+      const monitor = new NeighbourMonitor({
+        interfaceIndex4: ipv4?.interfaceIndex ?? 0,
+        interfaceIndex6: ipv6?.interfaceIndex ?? 0,
+        onChange: (neighbour) => {
+          if (neighbour.mac) {
+            learnNeighbour(neighbours, ndp ? { arp, ndp } : { arp }, neighbour.address, 0, neighbour.mac)
+          } else neighbours.remove(neighbour.address, 0)
+        },
+      })
+      monitor.process()
+      kernel.watchLevel(monitor.fd, externalRef(neighboursIndex))
+      return () => monitor.process()
+    },
+  }
+}
+
+/** Opens the sockets of all forwarding rules. @throws StartError */
+export function listen(engine: Engine): void {
+  try {
+    engine.listen()
+  } catch (error) {
+    throw new StartError((error as Error).message)
+  }
+}

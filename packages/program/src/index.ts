@@ -1,0 +1,10 @@
+/** What passt and pasta do alike. */
+export * from "./assemble.ts"
+export * from "./error.ts"
+export * from "./guest.ts"
+export * from "./log.ts"
+export * from "./main.ts"
+export * from "./pid-file.ts"
+export * from "./readiness.ts"
+export * from "./tell.ts"
+export * from "./version.ts"
