@@ -31,6 +31,9 @@ describe("parseResolvConf", () => {
   })
   it("reads CR LF and a last line without end", () => {
     expect(servers("nameserver 192.0.2.1\r\nnameserver 192.0.2.2")).toEqual(["192.0.2.1", "192.0.2.2"])
+    for (const end of ["\r", "\u2028", ""]) {
+      expect(parseResolvConf(`search a.example # not b.example${end}\n`).search).toEqual(["a.example"])
+    }
   })
   it("takes the last of several search and domain lines", () => {
     expect(parseResolvConf("search a.example b.example\ndomain c.example d.example\n").search).toEqual(["c.example"])

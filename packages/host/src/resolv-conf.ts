@@ -38,7 +38,8 @@ export function parseResolvConf(text: string): ResolverConfig {
   const servers: Resolver[] = []
   let search: string[] = []
   for (const raw of text.split("\n")) {
-    const line = raw.replace(/(^|\s)[#;].*$/, "").trim()
+    // A comment may hold what "." takes for an end of line: the carriage return of CR LF, for one.
+    const line = raw.replace(/(^|\s)[#;].*$/s, "").trim()
     const [keyword, ...values] = line.split(/\s+/)
     const first = values[0]
     if (first === undefined) continue

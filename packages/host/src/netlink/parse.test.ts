@@ -10,7 +10,7 @@ import { attributes, eachMessage, HOST_ORDER } from "./message.ts"
 import { parseNeighbour } from "./neighbour.ts"
 import { addressDump, linkDump, neighbourDump, routeDump } from "./request.ts"
 import { parseRoute } from "./route.ts"
-import { outcome } from "./socket.ts"
+import { NetlinkError, outcome } from "./socket.ts"
 
 function parsed<T>(text: string, parse: (view: DataView, message: NetlinkMessage) => T): T[] {
   const bytes = view(text)
@@ -75,6 +75,19 @@ describe.runIf(HOST_ORDER)("messages as the kernel writes them", () => {
 })
 
 describe("damaged messages", () => {
+  it("reads nothing behind a request of impossible length in an error", () => {
+    // -EINVAL, flags NLM_F_ACK_TLVS, then the request's header with its length.
+    for (const length of ["0000ffff", "ffffffff", "fcffff7f", "18000000"]) {
+      const bytes = view(`24000000 0200 0002 01000000 00000000 eaffffff ${length} 0000 0000 00000000 00000000`)
+      if (!HOST_ORDER) bytes.setUint32(0, 36, false)
+      let seen: unknown
+      eachMessage(bytes, bytes.byteLength, (message) => {
+        seen = outcome(bytes, { ...message, type: 2, flags: 0x200 })
+      })
+      expect(seen).toBeInstanceOf(NetlinkError)
+    }
+  })
+
   it("stops at a length that is too small or too large, and says so", () => {
     const bytes = view("14000000 0300 0200 06000000 86360000 00000000 0f000000 0300 0200 06000000 86360000 00000000")
     if (!HOST_ORDER) for (const at of [0, 20]) bytes.setUint32(at, bytes.getUint32(at, true), false)
