@@ -4,6 +4,9 @@
  */
 export class ConfigError extends Error {
   override readonly name = "ConfigError"
+  constructor(message: string) {
+    super(oneLine(message))
+  }
 }
 
 /**
@@ -12,4 +15,15 @@ export class ConfigError extends Error {
  */
 export class UsageError extends Error {
   override readonly name = "UsageError"
+  constructor(message: string) {
+    super(oneLine(message))
+  }
+}
+
+/** Messages quote what the user wrote, which may have line breaks, or sequences that a terminal would follow: control
+ * characters are shown as JSON writes them. */
+function oneLine(text: string): string {
+  return text.replaceAll(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+  })
 }

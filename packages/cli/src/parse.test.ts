@@ -1,19 +1,37 @@
 import { describe, expect, it } from "vitest"
 import { address } from "@passt/core/wire"
-import { ConfigError } from "./config-error.ts"
+import { ConfigError, UsageError } from "./config-error.ts"
 import { OPTIONS } from "./options.ts"
 import { HANDLERS, parsePasst, parsePasta, type PasstOptions, type PastaOptions } from "./parse.ts"
+import { parsePortOptions } from "./port-spec.ts"
 
 function parse(...args: string[]): PasstOptions {
   const parsed = parsePasst(args)
   if ("inquiry" in parsed) throw new Error(`asked for ${parsed.inquiry}`)
   return parsed
 }
+/** Reads the port specifications, too. */
+function parsePorts(...args: string[]): void {
+  const context = { ephemeralFirst: 32_768, ephemeralLast: 60_999, auto: false }
+  const options = parse(...args)
+  parsePortOptions(options.ports, { ...options, ...context })
+}
 const text = (words: Int32Array | null): string | null => words && address.format(words)
 
 function expectError(args: string[], message: string): void {
   expect(() => parsePasst(args)).toThrow(new ConfigError(message))
 }
+
+describe("messages", () => {
+  it.each([
+    [["-t", "22\n80"], "Invalid port specifier '22\\u000a80'", ConfigError],
+    [["-D", "\x1b[2J"], "Invalid DNS address: \\u001b[2J", ConfigError],
+    [["--no\r\nsuch"], "unrecognized option '--no\\u000d\\u000asuch'", UsageError],
+  ])("are one line of text, whatever the user wrote: %j", (args, message, kind) => {
+    expect(() => parsePorts(...args)).toThrow(new kind(message))
+    expect(() => parsePorts(...args)).toThrow(/^[\x20-\x7e]+$/)
+  })
+})
 
 describe("option table", () => {
   it("has a handler for each built option, and none beyond", () => {
