@@ -9,7 +9,12 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
-const HOT = ["packages/core/src/{tcp,udp,icmp,datagram,flow}/*.ts", "packages/core/src/{emit,send-area}.ts"]
+const HOT = [
+  "packages/core/src/{tcp,udp,icmp,datagram,flow}/*.ts",
+  "packages/core/src/{tcp,udp}/splice/*.ts",
+  "packages/core/src/forward/{auto,splice}.ts",
+  "packages/core/src/{emit,send-area}.ts",
+]
 const BANNED: readonly (readonly [RegExp, string])[] = [
   [/\bnew\s+[A-Z]/, "new"],
   [/=>/, "closure"],

@@ -69,4 +69,25 @@ inline void toRecord(const sockaddr* from, int32_t* record) {
   }
 }
 
+/** Which of our addresses a datagram was sent to; false if the kernel did not say. */
+inline bool destinationOf(const msghdr& message, int32_t* record) {
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(const_cast<msghdr*>(&message), c)) {
+    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+      in_pktinfo info;
+      memcpy(&info, CMSG_DATA(c), sizeof info);
+      recordAddress4(record, info.ipi_addr);
+      record[5] = 0;
+      return true;
+    }
+    if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+      in6_pktinfo info;
+      memcpy(&info, CMSG_DATA(c), sizeof info);
+      recordAddress6(record, info.ipi6_addr);
+      record[5] = IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr) ? static_cast<int32_t>(info.ipi6_ifindex) : 0;
+      return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace passt

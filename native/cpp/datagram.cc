@@ -157,27 +157,6 @@ static int32_t receiveDatagrams(Engine& engine, int32_t fd, int32_t row, int32_t
   return got;
 }
 
-/** Which of our addresses a datagram was sent to; false if the kernel did not say. */
-static bool destination(const msghdr& message, int32_t* record) {
-  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(const_cast<msghdr*>(&message), c)) {
-    if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
-      in_pktinfo info;
-      memcpy(&info, CMSG_DATA(c), sizeof info);
-      recordAddress4(record, info.ipi_addr);
-      record[5] = 0;
-      return true;
-    }
-    if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
-      in6_pktinfo info;
-      memcpy(&info, CMSG_DATA(c), sizeof info);
-      recordAddress6(record, info.ipi6_addr);
-      record[5] = IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr) ? static_cast<int32_t>(info.ipi6_ifindex) : 0;
-      return true;
-    }
-  }
-  return false;
-}
-
 static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek) {
   if (!engine.arena || row < 0 || row >= frameMax) return -EINVAL;
   const int32_t payload = engine.column(columnPayload)[row];
@@ -205,7 +184,7 @@ static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek
   socklen_t length = sizeof address;
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return -errno;
   toRecord(reinterpret_cast<sockaddr*>(&address), local);
-  destination(message, local);
+  destinationOf(message, local);
   engine.column(columnPayloadLength)[row] = got > room ? room : static_cast<int32_t>(got);
   return static_cast<int32_t>(got);
 }

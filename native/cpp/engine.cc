@@ -10,6 +10,7 @@
 #include "addon.h"
 #include "namespace.h"
 #include "pcap.h"
+#include "splice.h"
 
 namespace passt {
 
@@ -36,6 +37,12 @@ static void closeEngine(Engine& engine) {
   if (engine.epollFd >= 0) ::close(engine.epollFd);
   if (engine.signalFd >= 0) ::close(engine.signalFd);
   engine.epollFd = engine.signalFd = -1;
+  engine.spareSockets.close();
+  closeSplicer(engine);
+  for (int& fd : engine.diagFds) {
+    if (fd >= 0) ::close(fd);
+    fd = -1;
+  }
   delete engine.pcap;
   engine.pcap = nullptr;
   if (engine.skipBlock) munmap(engine.skipBlock, skipBlockBytes);
@@ -141,6 +148,9 @@ static napi_value createEngine(napi_env env, napi_callback_info info) {
   bindPcap(env, object, &engine);
   bindNamespace(env, object, &engine);
   bindNetlink(env, object, &engine);
+  bindSplice(env, object, &engine);
+  bindSpliceDatagrams(env, object, &engine);
+  bindListeners(env, object, &engine);
   bindUnixLink(env, object, &engine);
   bindTapLink(env, object, &engine);
   return object;

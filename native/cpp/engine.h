@@ -16,9 +16,12 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "spare-sockets.h"
+
 namespace passt {
 
 class Pcap;
+class Splicer;
 struct NamespaceThread;
 
 /** Capacities and column numbers: equal to packages/core/src/{limits,frames,kernel}.ts; checked when attaching. */
@@ -93,6 +96,10 @@ struct Engine {
   Pcap* pcap = nullptr;
   /** The thread in the target network namespace (namespace.h), once it was entered. */
   NamespaceThread* space = nullptr;
+  SpareSockets spareSockets;
+  Splicer* splicer = nullptr;
+  /** Sockets that tell who listens (listeners.cc), by place. */
+  int diagFds[2] = {-1, -1};
   Owned* owned = nullptr;
 
   iovec iovecs[gatherMax + skipBlockMax];
@@ -149,6 +156,9 @@ void bindTcpInfo(napi_env env, napi_value object, Engine* engine);
 void bindPcap(napi_env env, napi_value object, Engine* engine);
 void bindNamespace(napi_env env, napi_value object, Engine* engine);
 void bindNetlink(napi_env env, napi_value object, Engine* engine);
+void bindSplice(napi_env env, napi_value object, Engine* engine);
+void bindSpliceDatagrams(napi_env env, napi_value object, Engine* engine);
+void bindListeners(napi_env env, napi_value object, Engine* engine);
 void bindUnixLink(napi_env env, napi_value object, Engine* engine);
 void bindTapLink(napi_env env, napi_value object, Engine* engine);
 

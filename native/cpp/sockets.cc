@@ -13,6 +13,7 @@
 #include "address.h"
 #include "addon.h"
 #include "engine.h"
+#include "namespace.h"
 
 namespace passt {
 
@@ -31,9 +32,16 @@ static int32_t abandon(int32_t fd, int32_t error) {
   return error;
 }
 
-static int32_t makeSocket(int32_t family, int type, int protocol) {
-  const int fd = socket(domain(family), type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
-  if (fd < 0) return -errno;
+/** Only its creation ties a socket to a namespace (namespace.h): all other calls work from here. */
+static int32_t makeSocket(Engine& engine, int32_t family, int type, int protocol, int32_t place) {
+  int32_t fd;
+  if (place == placeNamespace) {
+    fd = engine.spareSockets.take(engine, domain(family), type, protocol);
+    if (fd < 0) return fd;
+  } else {
+    fd = socket(domain(family), type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+    if (fd < 0) return -errno;
+  }
   if (family == 6) {
     const int32_t error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (error) return abandon(fd, error);
@@ -69,8 +77,8 @@ static int32_t reset(Engine&, int32_t fd) {
   return ::close(fd) == 0 ? 0 : -errno;
 }
 
-static int32_t tcpSocket(Engine&, int32_t family) {
-  const int32_t fd = makeSocket(family, SOCK_STREAM, IPPROTO_TCP);
+static int32_t tcpSocket(Engine& engine, int32_t family, int32_t place) {
+  const int32_t fd = makeSocket(engine, family, SOCK_STREAM, IPPROTO_TCP, place);
   if (fd < 0) return fd;
   option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -108,12 +116,12 @@ static napi_value bindToDevice(napi_env env, napi_callback_info info) {
   return arguments.result(setDevice(arguments.integer(0), arguments.text(1)));
 }
 
-/** listenTcp(family, dualStack, device, freebind) */
+/** listenTcp(family, dualStack, device, freebind, place) */
 static napi_value listenTcp(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   auto& engine = arguments.self<Engine>();
   const int32_t family = arguments.integer(0);
-  const int32_t fd = makeSocket(family, SOCK_STREAM, IPPROTO_TCP);
+  const int32_t fd = makeSocket(engine, family, SOCK_STREAM, IPPROTO_TCP, arguments.integer(4));
   if (fd < 0) return arguments.result(fd);
   int32_t error = prepareListener(fd, family, arguments.integer(1) != 0, arguments.text(2), arguments.integer(3) != 0);
   // Connections of an earlier instance in TIME_WAIT must not keep the port from us.
@@ -170,21 +178,21 @@ static int32_t probePeekOffset(Engine&, int32_t family) {
   return result == 0;
 }
 
-static int32_t udpSocket(Engine&, int32_t family, int32_t freebind) {
-  const int32_t fd = makeSocket(family, SOCK_DGRAM, IPPROTO_UDP);
+static int32_t udpSocket(Engine& engine, int32_t family, int32_t freebind, int32_t place) {
+  const int32_t fd = makeSocket(engine, family, SOCK_DGRAM, IPPROTO_UDP, place);
   if (fd < 0) return fd;
   int32_t error = wantErrors(fd, family);
   if (!error && freebind) error = wantFreebind(fd, family);
   return error ? abandon(fd, error) : fd;
 }
 
-/** listenUdp(family, dualStack, device, freebind) */
+/** listenUdp(family, dualStack, device, freebind, place) */
 static napi_value listenUdp(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   auto& engine = arguments.self<Engine>();
   const int32_t family = arguments.integer(0);
   const bool dualStack = arguments.integer(1) != 0;
-  const int32_t fd = makeSocket(family, SOCK_DGRAM, IPPROTO_UDP);
+  const int32_t fd = makeSocket(engine, family, SOCK_DGRAM, IPPROTO_UDP, arguments.integer(4));
   if (fd < 0) return arguments.result(fd);
   int32_t error = prepareListener(fd, family, dualStack, arguments.text(2), arguments.integer(3) != 0);
   if (!error && family == 6) error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
@@ -196,8 +204,9 @@ static napi_value listenUdp(napi_env env, napi_callback_info info) {
   return arguments.result(error ? abandon(fd, error) : fd);
 }
 
-static int32_t pingSocket(Engine&, int32_t family) {
-  const int32_t fd = makeSocket(family, SOCK_DGRAM, family == 6 ? int{IPPROTO_ICMPV6} : int{IPPROTO_ICMP});
+static int32_t pingSocket(Engine& engine, int32_t family) {
+  const int protocol = family == 6 ? int{IPPROTO_ICMPV6} : int{IPPROTO_ICMP};
+  const int32_t fd = makeSocket(engine, family, SOCK_DGRAM, protocol, placeHost);
   if (fd < 0) return fd;
   int32_t error = wantErrors(fd, family);
   // Linux makes ping sockets with it set (INET_PROTOSW_REUSE): two could have one identifier, and each steal the other's

@@ -28,11 +28,11 @@ export interface RawEngine {
 
   closeFd(fd: number): number
   reset(fd: number): number
-  tcpSocket(family: number): number
+  tcpSocket(family: number, place: number): number
   bind(fd: number, family: number): number
   bindToDevice(fd: number, name: string): number
   connect(fd: number, family: number): number
-  listenTcp(family: number, dualStack: number, device: string, freebind: number): number
+  listenTcp(family: number, dualStack: number, device: string, freebind: number, place: number): number
   accept(fd: number): number
   socketError(fd: number): number
   shutdownWrite(fd: number): number
@@ -50,13 +50,22 @@ export interface RawEngine {
   peekIntoFrames(fd: number, row: number, count: number, bytes: number, skip: number): number
   discard(fd: number, bytes: number): number
 
-  udpSocket(family: number, freebind: number): number
-  listenUdp(family: number, dualStack: number, device: string, freebind: number): number
+  udpSocket(family: number, freebind: number, place: number): number
+  listenUdp(family: number, dualStack: number, device: string, freebind: number, place: number): number
   pingSocket(family: number): number
   receiveFrom(fd: number, row: number, peek: number): number
   sendDatagrams(fd: number, start: number, count: number): number
   receiveDatagrams(fd: number, row: number, count: number, bytes: number): number
   readError(fd: number, row: number, bytes: number): number
+
+  openSplice(result: Int32Array): number
+  spliceStream(from: number, to: number, pipe: number, pending: number, flags: number): number
+  spliceDropPipe(pipe: number): number
+  unsent(fd: number): number
+  spliceDatagrams(from: number, to: number, count: number): number
+  peekAddresses(fd: number): number
+  wantMerged(fd: number): number
+  scanListeners(place: number, kind: number, map: Uint8Array): number
 
   openCapture(path: string): number
   closeCapture(): number

@@ -12,10 +12,12 @@ import {
   GATHER_MAX,
   INFO_WORDS,
   type Kernel,
+  PLACE_HOST,
 } from "@passt/core"
 
 import type { RawEngine } from "./addon.ts"
 import { addon } from "./load.ts"
+import { NativeSplice } from "./splice.ts"
 
 /** Signals worth catching; numbers are the same on every Linux that Node runs on. */
 export const SIGNAL = { hangup: 1, interrupt: 2, quit: 3, terminate: 15, child: 17 } as const
@@ -27,6 +29,8 @@ export class NativeKernel implements Kernel {
   readonly error: Int32Array<ArrayBuffer> = new Int32Array(ERROR_WORDS)
   readonly peekOffset4: boolean
   readonly peekOffset6: boolean
+  /** Absent until `enableSplice`. */
+  splice: NativeSplice | undefined
   /** Calls of the addon that belong to this kernel; for transports, which add their own on the native side. */
   readonly raw: RawEngine
 
@@ -37,6 +41,12 @@ export class NativeKernel implements Kernel {
     this.raw = raw
     this.peekOffset4 = raw.probePeekOffset(4) === 1
     this.peekOffset6 = raw.probePeekOffset(6) === 1
+  }
+
+  /** Prepares for calls from socket to socket: for an engine whose guest is a namespace.
+   * @throws when the host gives no pipe or no memory. */
+  enableSplice(): void {
+    this.splice ??= new NativeSplice(this.raw)
   }
 
   /** Lends the frame memory to native code, for the life of this kernel. Calls that name rows fail before.
@@ -81,8 +91,8 @@ export class NativeKernel implements Kernel {
     return this.raw.reset(fd)
   }
 
-  tcpSocket(family: number): number {
-    return this.raw.tcpSocket(family)
+  tcpSocket(family: number, place: number = PLACE_HOST): number {
+    return this.raw.tcpSocket(family, place)
   }
   bind(fd: number, family: number): number {
     return this.raw.bind(fd, family)
@@ -93,8 +103,8 @@ export class NativeKernel implements Kernel {
   connect(fd: number, family: number): number {
     return this.raw.connect(fd, family)
   }
-  listenTcp(family: number, dualStack: boolean, device: string, freebind: boolean): number {
-    return this.raw.listenTcp(family, dualStack ? 1 : 0, device, freebind ? 1 : 0)
+  listenTcp(family: number, dualStack: boolean, device: string, freebind: boolean, place: number = PLACE_HOST): number {
+    return this.raw.listenTcp(family, dualStack ? 1 : 0, device, freebind ? 1 : 0, place)
   }
   accept(fd: number): number {
     return this.raw.accept(fd)
@@ -137,11 +147,11 @@ export class NativeKernel implements Kernel {
     return this.raw.discard(fd, bytes)
   }
 
-  udpSocket(family: number, freebind: boolean): number {
-    return this.raw.udpSocket(family, freebind ? 1 : 0)
+  udpSocket(family: number, freebind: boolean, place: number = PLACE_HOST): number {
+    return this.raw.udpSocket(family, freebind ? 1 : 0, place)
   }
-  listenUdp(family: number, dualStack: boolean, device: string, freebind: boolean): number {
-    return this.raw.listenUdp(family, dualStack ? 1 : 0, device, freebind ? 1 : 0)
+  listenUdp(family: number, dualStack: boolean, device: string, freebind: boolean, place: number = PLACE_HOST): number {
+    return this.raw.listenUdp(family, dualStack ? 1 : 0, device, freebind ? 1 : 0, place)
   }
   setReuseAddress(fd: number): number {
     return this.raw.setReuseAddress(fd)

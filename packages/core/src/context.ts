@@ -26,6 +26,16 @@ export interface Neighbours {
   readonly generation: number
 }
 
+/** For a guest that is a network namespace of this host: what comes from loopback addresses goes from socket to socket. */
+export interface SpliceConfig {
+  /** Whether connections from the host's loopback addresses to forwarded ports are spliced; else they go over the link. */
+  readonly inbound: boolean
+  /** Whether those that were made to a loopback address lead to the namespace's loopback address, not its public one. */
+  readonly toLoopback: boolean
+  /** There is no link: what can't be spliced is refused. */
+  readonly only?: boolean
+}
+
 export interface EngineConfig {
   readonly kernel: Kernel
   readonly link: Link
@@ -36,6 +46,8 @@ export interface EngineConfig {
   readonly responders: Responders
   readonly neighbours?: Neighbours
   readonly rules: readonly ForwardRule[]
+  /** Absent: there is no namespace. Needs Kernel.splice. */
+  readonly splice?: SpliceConfig
   readonly tcp: boolean
   readonly udp: boolean
   readonly icmp: boolean
@@ -71,6 +83,8 @@ export const REF_LISTENER = 1
 export const REF_LINK = 2
 /** For the program around the engine: netlink, signals, control. */
 export const REF_EXTERNAL = 3
+/** A socket of a spliced flow: the index is twice the flow, plus the side. */
+export const REF_SPLICE = 4
 
 export class Context {
   readonly config: EngineConfig
@@ -84,7 +98,10 @@ export class Context {
   /** The flow table's words. */
   readonly words: Int32Array<ArrayBuffer>
   readonly timers: TimerWheel
+  /** Flows that owe the guest something; those that wait for a place on the link. */
   readonly work: WorkQueue
+  /** Spliced flows that have something to move; they don't depend on the link. */
+  readonly spliceWork: WorkQueue
   readonly translator: Translator
   readonly counters: Counters = new Float64Array(COUNTER_COUNT)
   /** Milliseconds, as of the start of this turn. */
@@ -108,6 +125,7 @@ export class Context {
     this.now = config.kernel.now()
     this.timers = new TimerWheel(this.words, this.now)
     this.work = new WorkQueue(this.words)
+    this.spliceWork = new WorkQueue(this.words)
     this.translator = new Translator(config.translation, config.guest)
   }
 
@@ -138,6 +156,7 @@ export class Context {
       this.words[base + FD] = -1
     }
     this.flows.retire(flow)
+    // One that waits in the other queue is freed from there.
     this.work.add(flow)
   }
 

@@ -16,6 +16,7 @@ import {
   REF_LINK,
   REF_LISTENER,
   REF_SHIFT,
+  REF_SPLICE,
 } from "./context.ts"
 import {
   BATCH_HEAD,
@@ -26,18 +27,24 @@ import {
   KIND_PING,
   KIND_RETIRED,
   KIND_TCP,
+  KIND_TCP_SPLICE,
   KIND_UDP,
+  KIND_UDP_SPLICE_IN,
+  KIND_UDP_SPLICE_OUT,
   FAR,
   NEIGHBOUR,
   SIDE_GUEST,
 } from "./flow/table.ts"
+import { AutoPorts } from "./forward/auto.ts"
 import { Listeners } from "./forward/listen.ts"
 import { Ping } from "./icmp/ping.ts"
 import { EVENT_OUT } from "./kernel.ts"
 import type { Protocol } from "./protocol.ts"
 import type { Responder } from "./responder.ts"
 import { COUNTER, type Counters } from "./stats.ts"
+import { TcpSplice } from "./tcp/splice/splice.ts"
 import { Tcp } from "./tcp/tcp.ts"
+import { UdpSplice } from "./udp/splice/splice.ts"
 import { Udp } from "./udp/udp.ts"
 import * as arp from "./wire/arp.ts"
 import { isLinkLocal, isLoopback, isMulticast, isUnspecified, read6, setMapped } from "./wire/address.ts"
@@ -61,6 +68,10 @@ export class Engine {
   readonly tcp: Tcp
   readonly udp: Udp
   readonly ping: Ping
+  /** Present where there is a namespace to splice to. */
+  readonly tcpSplice: TcpSplice | undefined
+  readonly udpSplice: UdpSplice | undefined
+  readonly auto: AutoPorts
   /** Receives events whose ref is of kind REF_EXTERNAL: index and mask. */
   onExternal: ((index: number, mask: number) => void) | undefined
   #sweepAt: number
@@ -78,8 +89,13 @@ export class Engine {
   constructor(config: EngineConfig) {
     this.ctx = new Context(config)
     this.listeners = new Listeners(this.ctx)
-    this.tcp = new Tcp(this.ctx, this.listeners)
-    this.udp = new Udp(this.ctx, this.listeners)
+    this.auto = new AutoPorts(this.ctx, this.listeners)
+    if (config.splice !== undefined && config.kernel.splice !== undefined) {
+      this.tcpSplice = new TcpSplice(this.ctx, this.listeners, config.splice, config.kernel.splice)
+      this.udpSplice = new UdpSplice(this.ctx, this.listeners, config.splice, config.kernel.splice)
+    }
+    this.tcp = new Tcp(this.ctx, this.listeners, this.tcpSplice)
+    this.udp = new Udp(this.ctx, this.listeners, this.udpSplice)
     this.ping = new Ping(this.ctx)
     this.#sweepAt = this.ctx.now
   }
@@ -91,18 +107,23 @@ export class Engine {
   /** Opens the sockets of all forwarding rules. @throws Error with one line for the user */
   listen(): void {
     this.listeners.open()
+    if (this.auto.active) this.auto.scan()
   }
 
   /** Closes all sockets: listening ones, and those of flows, whose peers get a reset. */
   close(): void {
     const { ctx } = this
     this.listeners.close()
+    this.auto.forget()
     this.tcp.close()
+    this.tcpSplice?.close()
+    this.udpSplice?.close()
     for (let flow = 0; flow < ctx.flows.highWater; flow++) {
       const kind = ctx.words[(flow << FLOW_SHIFT) + KIND]!
       if (kind !== 0 && kind !== KIND_RETIRED) ctx.retire(flow, false)
     }
     this.#service()
+    this.#serviceSplice()
   }
 
   /** One turn.
@@ -116,7 +137,8 @@ export class Engine {
     const { events } = kernel
     for (let i = 0; i < ready; i++) this.#event(events[2 * i]!, events[2 * i + 1]!)
     const { neighbours } = ctx.config
-    if (neighbours !== undefined && neighbours.generation !== this.#neighbourGeneration) this.#renewNeighbours(neighbours)
+    if (neighbours !== undefined && neighbours.generation !== this.#neighbourGeneration)
+      this.#renewNeighbours(neighbours)
     if (link.connected !== this.#wasConnected) this.#attachment()
     if (this.#receive || link.more) {
       this.#receive = false
@@ -126,11 +148,13 @@ export class Engine {
     }
     // Timers before the queue: what they ask for is sent in this turn.
     for (let flow = ctx.timers.expire(ctx.now); flow >= 0; flow = ctx.timers.expire(ctx.now)) {
-      this.#protocolOf(ctx.words[(flow << FLOW_SHIFT) + KIND]!)?.timer(flow)
+      this.#timer(flow)
     }
     if (((ctx.now - this.#sweepAt) | 0) >= 0) this.#sweep()
+    if (this.auto.active && ((ctx.now - this.auto.due) | 0) >= 0) this.auto.scan()
     this.#service()
     link.flush()
+    if (ctx.spliceWork.count > 0) this.#serviceSplice()
     this.#flushedAt = ctx.counters[COUNTER.bytesToGuest]!
   }
 
@@ -138,7 +162,9 @@ export class Engine {
     const { ctx } = this
     const { link } = ctx
     if (link.more || (ctx.work.count > 0 && link.connected && !link.blocked)) return 0
+    if (ctx.spliceWork.count > 0) return 0
     let timeout = (this.#sweepAt - ctx.now) | 0
+    if (this.auto.active && ((this.auto.due - ctx.now) | 0) < timeout) timeout = (this.auto.due - ctx.now) | 0
     const timer = ctx.timers.delay(ctx.now)
     if (timer >= 0 && timer < timeout) timeout = timer
     if (limit >= 0 && limit < timeout) timeout = limit
@@ -162,6 +188,9 @@ export class Engine {
         else this.udp.accept(index)
         return
       }
+      case REF_SPLICE:
+        this.#spliceEvent(index >> 1, index & 1, mask)
+        return
       case REF_LINK:
         ctx.link.handleEvent(index, mask)
         if ((mask & ~EVENT_OUT) !== 0) this.#receive = true
@@ -171,6 +200,20 @@ export class Engine {
         return
       default:
     }
+  }
+
+  #spliceEvent(flow: number, side: number, mask: number): void {
+    // A flow that ended earlier in this turn is of neither kind any more.
+    const kind = this.ctx.words[(flow << FLOW_SHIFT) + KIND]!
+    if (kind === KIND_TCP_SPLICE) this.tcpSplice?.event(flow, side, mask)
+    else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.event(flow, side, mask)
+  }
+
+  #timer(flow: number): void {
+    const kind = this.ctx.words[(flow << FLOW_SHIFT) + KIND]!
+    if (kind === KIND_TCP_SPLICE) this.tcpSplice?.timer(flow)
+    else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.timer(flow)
+    else this.#protocolOf(kind)?.timer(flow)
   }
 
   #protocolOf(kind: number): Protocol | undefined {
@@ -249,6 +292,19 @@ export class Engine {
         link.flush()
         this.#flushedAt = ctx.counters[COUNTER.bytesToGuest]!
       }
+    }
+  }
+
+  /** Serves each spliced flow that has something to move, once. */
+  #serviceSplice(): void {
+    const { ctx } = this
+    const { spliceWork, words } = ctx
+    for (let left = spliceWork.count; left > 0; left--) {
+      const flow = spliceWork.take()
+      const kind = words[(flow << FLOW_SHIFT) + KIND]!
+      if (kind === KIND_TCP_SPLICE) this.tcpSplice?.service(flow)
+      else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.service(flow)
+      else ctx.flows.free(flow)
     }
   }
 

@@ -17,6 +17,10 @@ export const ADDRESS_LOCAL = 6
 /** Record of the node that reported an error (readError). */
 export const ADDRESS_OFFENDER = 12
 
+/** Where a socket is made: in this process' own network namespace, or in the one that it serves (pasta). */
+export const PLACE_HOST = 0
+export const PLACE_NAMESPACE = 1
+
 /** Bits of an event mask: Linux's EPOLLIN, EPOLLPRI, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP. */
 export const EVENT_IN = 0x001
 export const EVENT_PRI = 0x002
@@ -87,8 +91,8 @@ export interface Kernel {
   /** Closes so that the peer gets a reset (SO_LINGER with 0). */
   reset(fd: number): number
 
-  /** A TCP socket for a connection on behalf of the guest: TCP_NODELAY, SO_OOBINLINE. */
-  tcpSocket(family: number): number
+  /** A TCP socket for a connection on behalf of the guest: TCP_NODELAY, SO_OOBINLINE. @param place PLACE_… */
+  tcpSocket(family: number, place: number): number
   /** Binds to the record ADDRESS_LOCAL. */
   bind(fd: number, family: number): number
   /** Binds to a network interface (SO_BINDTODEVICE); cold. */
@@ -97,8 +101,8 @@ export interface Kernel {
    * @returns 0, -EINPROGRESS, or the error. */
   connect(fd: number, family: number): number
   /** A listening TCP socket on the record ADDRESS_LOCAL. `dualStack` (family 6 only): takes IPv4 connections too. `device`: empty for
-   * any interface. `freebind`: addresses that the host does not have (yet). */
-  listenTcp(family: number, dualStack: boolean, device: string, freebind: boolean): number
+   * any interface. `freebind`: addresses that the host does not have (yet). @param place PLACE_… */
+  listenTcp(family: number, dualStack: boolean, device: string, freebind: boolean, place: number): number
   /** Accepts one connection, with TCP_NODELAY and SO_OOBINLINE; fills ADDRESS_REMOTE and ADDRESS_LOCAL (IPv4 mapped).
    * @returns the socket, -EAGAIN when there is none. */
   accept(fd: number): number
@@ -132,10 +136,10 @@ export interface Kernel {
   /** Throws away `bytes` from the start of the receive queue. @returns bytes thrown away. */
   discard(fd: number, bytes: number): number
 
-  /** A UDP socket of a flow: IP_RECVERR / IPV6_RECVERR. `freebind` as for listenTcp. */
-  udpSocket(family: number, freebind: boolean): number
+  /** A UDP socket of a flow: IP_RECVERR / IPV6_RECVERR. `freebind` as for listenTcp. @param place PLACE_… */
+  udpSocket(family: number, freebind: boolean, place: number): number
   /** A bound UDP socket for a forwarding rule, that tells destinations (IP_PKTINFO). Else as listenTcp. */
-  listenUdp(family: number, dualStack: boolean, device: string, freebind: boolean): number
+  listenUdp(family: number, dualStack: boolean, device: string, freebind: boolean, place: number): number
   /** SO_REUSEADDR: before bind, for the socket of a flow that clones a listening one. */
   setReuseAddress(fd: number): number
   /** Reads one datagram from a listening socket into a row's payload area; fills ADDRESS_REMOTE and ADDRESS_LOCAL (mapped) and payloadLength.
@@ -156,4 +160,76 @@ export interface Kernel {
    * and the row's payload area with up to `bytes` of the original payload.
    * @returns 1, 0 when the queue is empty, or -errno. */
   readError(fd: number, row: number, bytes: number): number
+
+  /** From socket to socket, and the listening sockets of others; only where there is a second network namespace. */
+  readonly splice?: SpliceKernel | undefined
+}
+
+/** Words of `result` after `stream`. The pipe that holds bytes on their way, -1: none. */
+export const SPLICE_PIPE = 0
+/** Bytes in it. */
+export const SPLICE_PENDING = 1
+/** SPLICED_… bits. */
+export const SPLICE_CONDITIONS = 2
+export const SPLICE_WORDS = 3
+/** Words of `result` after `datagrams`. */
+export const SPLICE_DELIVERED = 0
+export const SPLICE_BYTES = 1
+/** Most datagrams that one call of `datagrams` moves. */
+export const SPLICE_DATAGRAM_MAX = 64
+
+/** There is nothing more to read now: an event will tell. */
+export const SPLICED_SOURCE_EMPTY = 1
+/** The source has ended its stream. */
+export const SPLICED_SOURCE_END = 2
+/** Reading has failed: the connection is dead. All that it had brought has been read. */
+export const SPLICED_SOURCE_FAILED = 4
+/** The target takes no more now: an event will tell. */
+export const SPLICED_TARGET_FULL = 8
+/** Writing has failed: the connection is dead. What was read and not delivered is gone. */
+export const SPLICED_TARGET_FAILED = 16
+/** No pipe is to be had: nothing was read. */
+export const SPLICED_NO_PIPE = 32
+/** Much was moved at once: pass SPLICE_BULK next time. */
+export const SPLICED_BULK = 64
+
+/** Flags of `stream`. */
+/** As SPLICED_BULK of the last call for this direction. */
+export const SPLICE_BULK = 1
+/** The source is known to end or to have failed: a short read is no sign that it is empty. */
+export const SPLICE_ENDING = 2
+/** There may be urgent data in the stream. */
+export const SPLICE_URGENT = 4
+
+/** Kinds of listening sockets that `scan` looks for. */
+export const SCAN_TCP = 0
+export const SCAN_UDP = 1
+/** Bytes of a bitmap of ports: bit `port & 7` of byte `port >> 3`. */
+export const PORT_MAP_BYTES = 8192
+
+export interface SpliceKernel {
+  readonly result: Int32Array
+
+  /** Moves a share of a stream from one TCP socket to another: first what is in the pipe, then what can be read.
+   * @param pipe the pipe that holds `pending` bytes of this direction, -1: none @param flags SPLICE_… bits
+   * @returns bytes delivered; `result` tells the rest. With no condition the share was used up: there is more to do */
+  stream(from: number, to: number, pipe: number, pending: number, flags: number): number
+  /** Gives back a pipe, with what is in it. */
+  dropPipe(pipe: number): number
+  /** Bytes written to a TCP socket that have not been sent yet, because the peer's window is closed (SIOCOUTQNSD). */
+  unsent(fd: number): number
+
+  /** Tells the ends of the first datagram in a socket's queue, which stays there: fills ADDRESS_REMOTE and ADDRESS_LOCAL (mapped).
+   * @returns its length, or -errno (-EAGAIN: there is none) */
+  peekAddresses(fd: number): number
+  /** Moves up to `count` datagrams from one socket to a connected one. Those that the target refuses are gone.
+   * @param to -1: nowhere @returns datagrams read (fewer than `count`: the queue is empty), or -errno of the read; then `result`
+   *   has in SPLICE_DELIVERED and SPLICE_BYTES what was delivered */
+  datagrams(from: number, to: number, count: number): number
+  /** Lets a connected UDP socket's datagrams come in runs, as they were sent (UDP_GRO). @returns 0 or -errno */
+  wantMerged(fd: number): number
+
+  /** Sets the bits of the ports that somebody listens on, in a bitmap of PORT_MAP_BYTES that is cleared first.
+   * @param place PLACE_… @param kind SCAN_… @returns the number of sockets, or -errno: the bitmap is not to be used */
+  scan(place: number, kind: number, map: Uint8Array): number
 }

@@ -42,8 +42,13 @@ export const COUNTER = {
   /** Payload bytes to the guest, and from it. */
   bytesToGuest: 23,
   bytesFromGuest: 24,
+  tcpSpliceFlows: 25,
+  udpSpliceFlows: 26,
+  /** Payload bytes from socket to socket: to the namespace, and from it. */
+  bytesSplicedIn: 27,
+  bytesSplicedOut: 28,
 } as const
-export const COUNTER_COUNT = 25
+export const COUNTER_COUNT = 29
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

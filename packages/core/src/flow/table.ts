@@ -66,8 +66,14 @@ export const KIND_FREE = 0
 export const KIND_TCP = 1
 export const KIND_UDP = 2
 export const KIND_PING = 3
-/** Ended, waits in the work queue to be freed. */
+/** Ended, waits in a work queue to be freed. */
 export const KIND_RETIRED = 4
+/** From socket to socket: the "host side" is the one that asked (PEER, OUR), FD is its socket; there is no guest side. */
+export const KIND_TCP_SPLICE = 5
+/** From the host, and from the namespace: the same addresses mean something else there. */
+export const KIND_UDP_SPLICE_IN = 6
+export const KIND_UDP_SPLICE_OUT = 7
+const KINDS = 8
 
 /** The guest's side of a flow; the key is (kind, GUEST, FAR). */
 export const SIDE_GUEST = 0
@@ -84,7 +90,7 @@ export class FlowTable {
   /** Rows in use. */
   count = 0
   /** Rows in use by kind. */
-  readonly counts: Int32Array = new Int32Array(5)
+  readonly counts: Int32Array = new Int32Array(KINDS)
   /** Where a lookup's key is put: kind, four words, four words, two ports. The order is (endpoint, us). */
   readonly key: Int32Array = new Int32Array(11)
   readonly #buckets: Int32Array = new Int32Array(BUCKETS).fill(-1)

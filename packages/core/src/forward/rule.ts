@@ -1,5 +1,5 @@
 /**
- * A forwarding rule: ports of the host that lead to the guest.
+ * A forwarding rule: ports of the host that lead to the guest, or ports of the guest's namespace that lead to the host.
  */
 export interface ForwardRule {
   readonly protocol: "tcp" | "udp"
@@ -17,4 +17,8 @@ export interface ForwardRule {
   readonly targetAddress: Int32Array | null
   /** Best effort: ports that can't be bound are passed over, unless none can. */
   readonly weak: boolean
+  /** PLACE_…: where to listen; absent: on the host. A rule of the namespace leads from its loopback addresses to the host's. */
+  readonly place?: number
+  /** A port is listened on only while somebody listens on the target port at the other place. */
+  readonly auto?: boolean
 }

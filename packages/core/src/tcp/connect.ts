@@ -23,7 +23,7 @@ import {
 } from "../flow/table.ts"
 import { hash11 } from "../flow/hash.ts"
 import type { Listeners } from "../forward/listen.ts"
-import { ADDRESS_LOCAL, ADDRESS_REMOTE, ADDRESS_WORDS, INFO_SEND_MSS } from "../kernel.ts"
+import { ADDRESS_LOCAL, ADDRESS_REMOTE, ADDRESS_WORDS, INFO_SEND_MSS, PLACE_HOST } from "../kernel.ts"
 import { FRAME_LENGTH_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, format, isLinkLocal, isLoopback, isMapped, isUnicast, isUnspecified } from "../wire/address.ts"
@@ -210,7 +210,7 @@ function connectSocket(ctx: Context, flow: number): number {
   const w = ctx.words
   const { kernel, config } = ctx
   const family = w[base + HOST_FAMILY]!
-  const fd = kernel.tcpSocket(family)
+  const fd = kernel.tcpSocket(family, PLACE_HOST)
   if (fd < 0) {
     ctx.count(COUNTER.dropNoFlow)
     ctx.log("warning", "tcp-socket", "Can't open another socket, connection refused")

@@ -31,7 +31,7 @@ import type { Context } from "../context.ts"
 import { EMFILE, ENFILE, ENOMEM } from "../errno.ts"
 import { BATCH_HEAD, FD, FLOW_SHIFT, KIND, KIND_TCP, LAST_ACTIVE, STATE } from "../flow/table.ts"
 import type { Listeners } from "../forward/listen.ts"
-import { EVENT_ERR, EVENT_HUP, EVENT_IN, EVENT_OUT, EVENT_PRI, EVENT_RDHUP } from "../kernel.ts"
+import { EVENT_ERR, EVENT_HUP, EVENT_IN, EVENT_OUT, EVENT_PRI, EVENT_RDHUP, PLACE_HOST } from "../kernel.ts"
 import type { Protocol } from "../protocol.ts"
 import { COUNTER } from "../stats.ts"
 import * as wire from "../wire/tcp.ts"
@@ -41,6 +41,7 @@ import { establish, hostConnected, openFromGuest, openFromHost, refuse, sendSyn 
 import { emitBare, emitReset } from "./emit.ts"
 import { BATCH_RESET_BY_GUEST, BATCH_SOCKET_FAILED, drainHeld, segmentsFromGuest } from "./from-guest.ts"
 import { HoldPool } from "./hold.ts"
+import type { TcpSplice } from "./splice/splice.ts"
 import {
   ACCEPTED,
   ACKED_BY_GUEST,
@@ -87,17 +88,20 @@ const SWEEPS_PER_ROUND = 15
 export class Tcp implements Protocol {
   readonly #ctx: Context
   readonly #listeners: Listeners
+  /** Takes connections that don't go to the link. */
+  readonly #splice: TcpSplice | undefined
   readonly hold: HoldPool
   /** Next row of the flow table to sweep. */
   #sweepAt = 0
   /** A descriptor in reserve: given up to accept and refuse a connection when there is no other left. */
   #reserve: number
 
-  constructor(ctx: Context, listeners: Listeners) {
+  constructor(ctx: Context, listeners: Listeners, splice?: TcpSplice) {
     this.#ctx = ctx
     this.#listeners = listeners
+    this.#splice = splice
     this.hold = new HoldPool(ctx)
-    this.#reserve = ctx.kernel.tcpSocket(4)
+    this.#reserve = ctx.kernel.tcpSocket(4, PLACE_HOST)
   }
 
   open(row: number): number {
@@ -327,10 +331,13 @@ export class Tcp implements Protocol {
     const ctx = this.#ctx
     const { kernel } = ctx
     const fd = this.#listeners.fd[listener]!
+    if (fd < 0) return
     for (let i = 0; i < ACCEPT_MAX; i++) {
       const socket = kernel.accept(fd)
       if (socket >= 0) {
-        openFromHost(ctx, this.#listeners, listener, socket)
+        if (this.#splice === undefined || !this.#splice.accept(listener, socket)) {
+          openFromHost(ctx, this.#listeners, listener, socket)
+        }
         continue
       }
       if (socket === -EMFILE || socket === -ENFILE || socket === -ENOMEM) this.#refuseOne(fd)
@@ -347,14 +354,14 @@ export class Tcp implements Protocol {
     if (this.#reserve >= 0) kernel.close(this.#reserve)
     const socket = kernel.accept(fd)
     if (socket >= 0) kernel.reset(socket)
-    this.#reserve = kernel.tcpSocket(4)
+    this.#reserve = kernel.tcpSocket(4, PLACE_HOST)
   }
 
   sweep(): void {
     const ctx = this.#ctx
     const w = ctx.words
     const { flows } = ctx
-    if (this.#reserve < 0) this.#reserve = ctx.kernel.tcpSocket(4)
+    if (this.#reserve < 0) this.#reserve = ctx.kernel.tcpSocket(4, PLACE_HOST)
     let rows = Math.ceil(flows.highWater / SWEEPS_PER_ROUND)
     for (; rows > 0; rows--) {
       if (this.#sweepAt >= flows.highWater) this.#sweepAt = 0

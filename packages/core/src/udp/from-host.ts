@@ -15,6 +15,7 @@ import * as ethernet from "../wire/ethernet.ts"
 import * as ipv6 from "../wire/ipv6.ts"
 import * as udp from "../wire/udp.ts"
 import { flowFromHost } from "./open.ts"
+import type { UdpSplice } from "./splice/splice.ts"
 import { datagramHeaderLength, emitDatagram } from "./to-guest.ts"
 
 /** Longest headers in front of a datagram, bytes. */
@@ -37,8 +38,15 @@ export const MORE = 1
 export const NO_ROOM = 2
 
 /** Forwards what waits on a listening socket, up to a share.
+ * @param splice takes the datagrams that don't go to the link: they end this turn
  * @returns EMPTY, MORE, or NO_ROOM on the link: the rest waits in the socket */
-export function serveListener(ctx: Context, listeners: Listeners, listener: number, silence: number): number {
+export function serveListener(
+  ctx: Context,
+  listeners: Listeners,
+  listener: number,
+  silence: number,
+  splice?: UdpSplice,
+): number {
   const { kernel, link, frames } = ctx
   const fd = listeners.fd[listener]
   for (let i = 0; ; i++) {
@@ -51,6 +59,7 @@ export function serveListener(ctx: Context, listeners: Listeners, listener: numb
     if (waiting === -EAGAIN) return EMPTY
     if (i === DATAGRAM_BATCH_MAX) return MORE
     if (waiting < 0) continue
+    if (splice?.takes(listener)) return MORE
     const flow = flowFromHost(ctx, listeners, listener, silence)
     if (flow >= 0) frames.payload[row] = datagramHeaderLength(ctx.words, flow << FLOW_SHIFT)
     // Fails for one that is longer than any frame; it is gone then.

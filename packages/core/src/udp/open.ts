@@ -20,7 +20,7 @@ import {
 } from "../flow/table.ts"
 import type { Listeners } from "../forward/listen.ts"
 import { tellUnreachable } from "../icmp/error.ts"
-import { ADDRESS_LOCAL, ADDRESS_REMOTE } from "../kernel.ts"
+import { ADDRESS_LOCAL, ADDRESS_REMOTE, PLACE_HOST } from "../kernel.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, equal, isBroadcast, isMapped, isMulticast, isUnicast, isUnspecified } from "../wire/address.ts"
 
@@ -134,7 +134,7 @@ export function flowFromHost(ctx: Context, listeners: Listeners, listener: numbe
  * talks to many peers, each by a socket of its own.
  * @returns the descriptor, or -errno */
 function openSocket(ctx: Context, base: number): number {
-  const fd = ctx.kernel.udpSocket(ctx.words[base + HOST_FAMILY], ctx.config.freebind)
+  const fd = ctx.kernel.udpSocket(ctx.words[base + HOST_FAMILY], ctx.config.freebind, PLACE_HOST)
   if (fd >= 0) {
     ctx.words[base + FD] = fd
     ctx.kernel.setReuseAddress(fd)

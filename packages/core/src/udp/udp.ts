@@ -43,6 +43,7 @@ import { PROTOCOL_UDP } from "../wire/ipv4.ts"
 import { HEADER_LENGTH } from "../wire/udp.ts"
 import { EMPTY, NO_ROOM, serveListener, sortQueue } from "./from-host.ts"
 import { openFromGuest } from "./open.ts"
+import type { UdpSplice } from "./splice/splice.ts"
 import { serveDatagrams } from "./to-guest.ts"
 
 /** Turns that a new flow waits for the listening socket it came from: 512 datagrams, more than a receive buffer of the
@@ -55,6 +56,8 @@ const RESUME_MAX = 64
 export class Udp implements Protocol {
   readonly #ctx: Context
   readonly #listeners: Listeners
+  /** Takes datagrams that don't go to the link. */
+  readonly #splice: UdpSplice | undefined
   /** Milliseconds. */
   readonly #querySilence: number
   readonly #streamSilence: number
@@ -65,9 +68,10 @@ export class Udp implements Protocol {
   /** Per listening socket: 1 while its queue has not been seen empty. */
   readonly #behind: Uint8Array
 
-  constructor(ctx: Context, listeners: Listeners) {
+  constructor(ctx: Context, listeners: Listeners, splice?: UdpSplice) {
     this.#ctx = ctx
     this.#listeners = listeners
+    this.#splice = splice
     this.#querySilence = silenceMs(ctx.config.udpTimeout)
     this.#streamSilence = silenceMs(ctx.config.udpStreamTimeout)
     this.#paused = new Int32Array(listeners.fd.length)
@@ -122,8 +126,9 @@ export class Udp implements Protocol {
     const ctx = this.#ctx
     const fd = this.#listeners.fd[listener]
     if (fd < 0) return
+    if (this.#splice?.serve(listener)) return
     if (ctx.link.connected) {
-      const left = serveListener(ctx, this.#listeners, listener, this.#querySilence)
+      const left = serveListener(ctx, this.#listeners, listener, this.#querySilence, this.#splice)
       this.#behind[listener] = left === EMPTY ? 0 : 1
       if (left !== NO_ROOM) return
     }

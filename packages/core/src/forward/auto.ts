@@ -1,0 +1,157 @@
+/**
+ * Rules that are `auto`: a port is listened on only while somebody listens on its target port at the other place, so that
+ * services need not be named in advance.
+ *
+ * The kernel tells who listens, but not when that changes, so it is asked: once a second, and for a while more often after
+ * something has changed, since services come in groups. A scan compares bitmaps and allocates nothing.
+ *
+ * ```
+ *   host                                                   namespace
+ *   our listener :8080 (-t auto)   ◀── wanted ──           somebody's listener :8080
+ *   somebody's listener :5432      ── wanted ──▶           our listener 127.0.0.1:5432 (-T auto)
+ * ```
+ * Our own listeners don't count as somebody's: else each side would make the other listen for ever. A UDP port is also
+ * wanted if somebody listens on the TCP port of the same number: programs like iperf3 agree on TCP first.
+ *
+ * A port that can't be had (in use, privileged) is tried again with each scan, quietly.
+ */
+import type { Context } from "../context.ts"
+import { PLACE_HOST, PLACE_NAMESPACE, PORT_MAP_BYTES, SCAN_TCP, SCAN_UDP } from "../kernel.ts"
+import type { Listeners } from "./listen.ts"
+
+/** Time between scans, milliseconds: usually, and after changes. */
+const PERIOD_MS = 1000
+const PERIOD_BUSY_MS = 250
+/** Scans at the shorter period after a change. */
+const BUSY_SCANS = 12
+
+const PORTS = 65_536
+
+/** The auto rules of one protocol that listen at one place. */
+interface Group {
+  readonly protocol: "tcp" | "udp"
+  readonly place: number
+  /** Indices of rules. */
+  readonly rules: readonly number[]
+  /** Target ports that all rules listen for. */
+  readonly served: Uint8Array
+  /** Target ports that some rules could not be served for: to be tried again. */
+  readonly failed: Uint8Array
+}
+
+export class AutoPorts {
+  readonly #ctx: Context
+  readonly #listeners: Listeners
+  readonly #groups: readonly Group[]
+  /** Who listens, by place; undefined where no rule asks. */
+  readonly #tcp: (Uint8Array | undefined)[] = [undefined, undefined]
+  readonly #udp: (Uint8Array | undefined)[] = [undefined, undefined]
+  readonly #tcpKnown: boolean[] = [false, false]
+  readonly #udpKnown: boolean[] = [false, false]
+  #busy = 0
+  /** When the next scan is due, milliseconds. */
+  due: number
+
+  constructor(ctx: Context, listeners: Listeners) {
+    this.#ctx = ctx
+    this.#listeners = listeners
+    this.due = ctx.now
+    const groups: Group[] = []
+    const newMap = () => new Uint8Array(PORT_MAP_BYTES)
+    for (const place of [PLACE_HOST, PLACE_NAMESPACE]) {
+      for (const protocol of ["tcp", "udp"] as const) {
+        const rules = ctx.config.rules.flatMap((rule, r) => {
+          return rule.auto && rule.protocol === protocol && (rule.place ?? PLACE_HOST) === place ? [r] : []
+        })
+        if (rules.length === 0) continue
+        groups.push({ protocol, place, rules, served: newMap(), failed: newMap() })
+        this.#tcp[1 - place] ??= newMap()
+        if (protocol === "udp") this.#udp[1 - place] = newMap()
+      }
+    }
+    this.#groups = groups
+  }
+
+  /** Whether there is anything to scan for. */
+  get active(): boolean {
+    return this.#groups.length > 0
+  }
+
+  /** Looks who listens, and opens and closes what follows from that. */
+  scan(): void {
+    const { splice } = this.#ctx.kernel
+    if (splice === undefined) return
+    for (let place = 0; place < 2; place++) {
+      const tcp = this.#tcp[place]
+      const udp = this.#udp[place]
+      this.#tcpKnown[place] = tcp !== undefined && this.#known(splice.scan(place, SCAN_TCP, tcp))
+      this.#udpKnown[place] = udp !== undefined && this.#known(splice.scan(place, SCAN_UDP, udp))
+    }
+    let changed = false
+    for (let i = 0; i < this.#groups.length; i++) if (this.#serve(this.#groups[i]!)) changed = true
+    if (changed) this.#busy = BUSY_SCANS
+    else if (this.#busy > 0) this.#busy--
+    this.due = (this.#ctx.now + (this.#busy > 0 ? PERIOD_BUSY_MS : PERIOD_MS)) | 0
+  }
+
+  /** All ports are to be looked at again: the listeners have been closed. */
+  forget(): void {
+    for (const group of this.#groups) {
+      group.served.fill(0)
+      group.failed.fill(0)
+    }
+  }
+
+  #known(result: number): boolean {
+    if (result < 0) this.#ctx.log("warning", "scan", `Can't find out who listens: error ${-result}`)
+    return result >= 0
+  }
+
+  /** @returns whether a socket was opened or closed */
+  #serve(group: Group): boolean {
+    const other = 1 - group.place
+    const tcp = this.#tcp[other]
+    const udp = group.protocol === "udp" ? this.#udp[other] : undefined
+    // Where nothing is known nothing changes.
+    if (tcp === undefined || !this.#tcpKnown[other] || (udp !== undefined && !this.#udpKnown[other])) return false
+    const oursTcp = this.#listeners.ours("tcp", other)
+    const oursUdp = this.#listeners.ours("udp", other)
+    const { served, failed } = group
+    let changed = false
+    for (let i = 0; i < PORT_MAP_BYTES; i++) {
+      const listening = udp === undefined ? tcp[i]! : tcp[i]! | udp[i]!
+      if ((listening | served[i]! | failed[i]!) === 0) continue
+      for (let bit = 0; bit < 8; bit++) {
+        const port = (i << 3) | bit
+        const mask = 1 << bit
+        let wanted = (tcp[i]! & mask) !== 0 && oursTcp[port] === 0
+        if (udp !== undefined) wanted = (wanted || (udp[i]! & mask) !== 0) && oursUdp[port] === 0
+        const open = (served[i]! & mask) !== 0
+        const partly = (failed[i]! & mask) !== 0
+        if (wanted === open && !partly) continue
+        const done = this.#apply(group, port, wanted)
+        if (wanted && done) served[i] = served[i]! | mask
+        else served[i] = served[i]! & ~mask
+        if (done) failed[i] = failed[i]! & ~mask
+        else failed[i] = failed[i]! | mask
+        if (done) changed = true
+      }
+    }
+    return changed
+  }
+
+  /** Opens or closes the ports that lead to a target port. @returns false if one could not be opened */
+  #apply(group: Group, target: number, open: boolean): boolean {
+    const { rules } = this.#ctx.config
+    let done = true
+    for (let i = 0; i < group.rules.length; i++) {
+      const index = group.rules[i]!
+      const rule = rules[index]!
+      const port = rule.first + target - rule.targetFirst
+      if (port < rule.first || port > rule.last || port >= PORTS) continue
+      if (!open) this.#listeners.closePort(index, port)
+      else if (this.#listeners.openPort(index, port) < 0) done = false
+    }
+    return done
+  }
+}

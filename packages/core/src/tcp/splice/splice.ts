@@ -1,0 +1,383 @@
+/**
+ * Spliced TCP: connections between loopback addresses of the host and of a namespace, from socket to socket.
+ *
+ * Theory of operation
+ * -------------------
+ * Loopback addresses can't cross a link, and what stays on one machine needs no segments: here the kernel's TCP on both
+ * sides does everything, and we move bytes between two of its sockets.
+ *
+ * ```
+ *              side 0, accepted                                side 1, connected
+ *   client ─── socket ──▶ recv, send: short messages ───────▶ socket ─── server
+ *                    └──▶ splice ▶ pipe ▶ splice: bulk ──────▶
+ *                    ◀──────────── the same, back ────────────
+ * ```
+ *
+ * - Bulk is moved by splice(2), as references to pages. A pipe belongs to nobody: a direction takes one while it moves data, and
+ *   keeps it only if the target did not take everything. So idle connections cost two descriptors, not six.
+ * - Short messages are copied, which costs half the system calls; what the target does not take goes into a pipe.
+ * - Sockets are watched edge-triggered. What they told is remembered as flags (state.ts), and a direction runs when its source
+ *   may have data and its target has room. One share of bytes per direction and turn, then the next flow: the work queue is
+ *   the engine's second one, for the link has no part in this.
+ * - The client is accepted before the server is asked: it sees a refusal as a reset right after the connection was made.
+ * - The end of a stream is passed on once all before it is delivered (half-close, both ways); a connection whose
+ *   directions have both ended is closed. Nothing else ends one: there is no limit to its silence.
+ * - A side that fails (a reset, a timeout) can't be written to, but what it sent before is still read and delivered; then the
+ *   other side gets a reset, after its own send queue has drained, for a reset discards that. The wait is bounded.
+ *
+ * Reads first: splice(2), pipe(7), tcp(7); RFC 9293 section 3.6 (half-close, resets).
+ */
+import { type Context, REF_SHIFT, REF_SPLICE, type SpliceConfig } from "../../context.ts"
+import { EINPROGRESS } from "../../errno.ts"
+import {
+  FD,
+  FLOW_SHIFT,
+  GUEST,
+  GUEST_FAMILY,
+  HOST_FAMILY,
+  KIND,
+  KIND_TCP_SPLICE,
+  OUR,
+  PEER,
+  PORT,
+  SCOPE,
+  STATE,
+} from "../../flow/table.ts"
+import type { Listeners } from "../../forward/listen.ts"
+import { isChosenLoopback, NO_WAY, OVER_LINK, spliceTarget } from "../../forward/splice.ts"
+import {
+  ADDRESS_LOCAL,
+  ADDRESS_REMOTE,
+  ADDRESS_WORDS,
+  EVENT_ERR,
+  EVENT_HUP,
+  EVENT_OUT,
+  EVENT_PRI,
+  EVENT_RDHUP,
+  PLACE_HOST,
+  PLACE_NAMESPACE,
+  SPLICE_BULK,
+  SPLICE_CONDITIONS,
+  SPLICE_ENDING,
+  SPLICE_PENDING,
+  SPLICE_PIPE,
+  SPLICE_URGENT,
+  SPLICED_BULK,
+  SPLICED_NO_PIPE,
+  SPLICED_SOURCE_EMPTY,
+  SPLICED_SOURCE_END,
+  SPLICED_SOURCE_FAILED,
+  SPLICED_TARGET_FAILED,
+  SPLICED_TARGET_FULL,
+  type SpliceKernel,
+} from "../../kernel.ts"
+import { COUNTER } from "../../stats.ts"
+import { copy, format, isMapped } from "../../wire/address.ts"
+import {
+  BULK,
+  CONNECTING,
+  DEADLINE,
+  DONE,
+  DRAINING,
+  ENDED,
+  ENDING,
+  FD1,
+  fdOf,
+  FULL,
+  LOST,
+  PENDING,
+  PIPE,
+  PLACE,
+  READABLE,
+  STARVED,
+  URGENT,
+} from "./state.ts"
+
+/** How long what a dead side had sent may take to reach the other, milliseconds. */
+const LOST_MS = 5000
+/** How often to look whether a send queue has drained, and for a pipe, milliseconds. */
+const LOOK_MS = 10
+const SITE = "tcp-splice"
+
+export class TcpSplice {
+  readonly #ctx: Context
+  readonly #listeners: Listeners
+  readonly #config: SpliceConfig
+  readonly #splice: SpliceKernel
+
+  constructor(ctx: Context, listeners: Listeners, config: SpliceConfig, splice: SpliceKernel) {
+    this.#ctx = ctx
+    this.#listeners = listeners
+    this.#config = config
+    this.#splice = splice
+  }
+
+  /** A connection was accepted: ADDRESS_REMOTE and ADDRESS_LOCAL hold its ends.
+   * @returns false when it is to go over the link; else the socket is taken care of */
+  accept(listener: number, fd: number): boolean {
+    const ctx = this.#ctx
+    const { kernel } = ctx
+    const { address } = kernel
+    const w = ctx.words
+    const rule = ctx.config.rules[this.#listeners.rule[listener]!]!
+    const port = this.#listeners.port[listener]!
+    const flow = ctx.flows.allocate(KIND_TCP_SPLICE)
+    if (flow < 0) {
+      // Nor would there be a row for it over the link.
+      ctx.count(COUNTER.dropNoFlow)
+      ctx.log("warning", SITE, "Flow table is full, connection refused")
+      kernel.reset(fd)
+      return true
+    }
+    const base = flow << FLOW_SHIFT
+    w[base + FD1] = -1
+    w[base + PIPE] = -1
+    w[base + PIPE + 1] = -1
+    const way = spliceTarget(ctx, this.#config, rule, address, ADDRESS_REMOTE, ADDRESS_LOCAL, port, w, base + GUEST)
+    if (way === OVER_LINK) {
+      ctx.flows.retire(flow)
+      ctx.flows.free(flow)
+      return false
+    }
+    w[base + FD] = fd
+    for (let i = 0; i < ADDRESS_WORDS; i++) {
+      w[base + PEER + i] = address[ADDRESS_REMOTE + i]!
+      w[base + OUR + i] = address[ADDRESS_LOCAL + i]!
+    }
+    w[base + HOST_FAMILY] = isMapped(w, base + PEER) ? 4 : 6
+    w[base + GUEST_FAMILY] = isMapped(w, base + GUEST) ? 4 : 6
+    if (way === NO_WAY) {
+      ctx.count(COUNTER.dropNoGuest)
+      ctx.log("warning", "tcp-splice-address", `No way for a connection from ${format(w, base + PEER)}`)
+      this.#end(flow, true)
+      return true
+    }
+    ctx.count(COUNTER.tcpSpliceFlows)
+    w[base + PLACE] = rule.place ?? PLACE_HOST
+    const place = rule.place === PLACE_NAMESPACE ? PLACE_HOST : PLACE_NAMESPACE
+    if (this.#connect(flow, base, place) < 0) this.#end(flow, true)
+    return true
+  }
+
+  /** @returns 0, or -errno: the connection is to be refused */
+  #connect(flow: number, base: number, place: number): number {
+    const ctx = this.#ctx
+    const { kernel } = ctx
+    const { address } = kernel
+    const w = ctx.words
+    const family = w[base + GUEST_FAMILY]!
+    const fd = kernel.tcpSocket(family, place)
+    if (fd < 0) {
+      ctx.count(COUNTER.dropNoFlow)
+      ctx.log("warning", SITE, "Can't open another socket, connection refused")
+      return fd
+    }
+    w[base + FD1] = fd
+    if (isChosenLoopback(w, base + PEER) && place === PLACE_HOST) {
+      copy(address, ADDRESS_LOCAL, w, base + PEER)
+      address[ADDRESS_LOCAL + PORT] = 0
+      address[ADDRESS_LOCAL + SCOPE] = 0
+      const bound = kernel.bind(fd, family)
+      if (bound < 0) return bound
+    }
+    for (let i = 0; i < ADDRESS_WORDS; i++) address[ADDRESS_REMOTE + i] = w[base + GUEST + i]!
+    const result = kernel.connect(fd, family)
+    if (result < 0 && result !== -EINPROGRESS) return result
+    w[base + STATE] = result < 0 ? CONNECTING : 0
+    const ref = (REF_SPLICE << REF_SHIFT) | (flow << 1)
+    const watched = kernel.watch(w[base + FD]!, ref)
+    return watched < 0 ? watched : kernel.watch(fd, ref | 1)
+  }
+
+  /** Something changed at one of a flow's sockets. @param mask EVENT_… bits */
+  event(flow: number, side: number, mask: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    let state = w[base + STATE]!
+    if ((state & CONNECTING) !== 0 && side === 1) {
+      if ((mask & (EVENT_ERR | EVENT_HUP)) !== 0 || ctx.kernel.socketError(w[base + FD1]!) !== 0) {
+        this.#end(flow, true)
+        return
+      }
+      if ((mask & EVENT_OUT) === 0) return
+      state &= ~CONNECTING
+    } else if ((mask & ~EVENT_OUT) === 0 && (state & (FULL << side)) === 0) {
+      return
+    }
+    if ((mask & EVENT_OUT) !== 0) state &= ~(FULL << side)
+    if ((mask & ~EVENT_OUT) !== 0) state |= READABLE << side
+    if ((mask & (EVENT_RDHUP | EVENT_HUP | EVENT_ERR)) !== 0) state |= ENDING << side
+    if ((mask & EVENT_ERR) !== 0) state |= LOST << side
+    if ((mask & EVENT_PRI) !== 0) state |= URGENT << side
+    w[base + STATE] = state
+    if ((state & CONNECTING) === 0) ctx.spliceWork.add(flow)
+  }
+
+  /** The flow's turn in the work queue. */
+  service(flow: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    if ((w[base + STATE]! & DRAINING) !== 0) {
+      this.#drain(flow, base)
+      return
+    }
+    this.#move(flow, base, 0)
+    this.#move(flow, base, 1)
+    this.#settle(flow, base)
+  }
+
+  /** Moves a direction's share of bytes, and its end. */
+  #move(flow: number, base: number, d: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const other = 1 - d
+    let state = w[base + STATE]!
+    if ((state & (DONE << d)) !== 0 || (state & ((FULL << other) | (LOST << other))) !== 0) return
+    if ((state & (READABLE << d)) !== 0 || w[base + PENDING + d]! > 0) {
+      let flags = (state & (BULK << d)) !== 0 ? SPLICE_BULK : 0
+      if ((state & ((ENDING | LOST) << d)) !== 0) flags |= SPLICE_ENDING
+      if ((state & (URGENT << d)) !== 0) flags |= SPLICE_URGENT
+      const splice = this.#splice
+      const { result } = splice
+      const moved = splice.stream(
+        fdOf(w, base, d),
+        fdOf(w, base, other),
+        w[base + PIPE + d]!,
+        w[base + PENDING + d]!,
+        flags,
+      )
+      w[base + PIPE + d] = result[SPLICE_PIPE]!
+      w[base + PENDING + d] = result[SPLICE_PENDING]!
+      if (moved > 0) this.#countBytes(base, d, moved)
+      state = this.#take(flow, state, result[SPLICE_CONDITIONS]!, d)
+    }
+    if ((state & (ENDED << d)) !== 0 && w[base + PENDING + d] === 0) {
+      state |= DONE << d
+      // Of a dead side there is no end to be told, but a reset.
+      if ((state & (LOST << d)) === 0 && ctx.kernel.shutdownWrite(fdOf(w, base, other)) < 0) state |= LOST << other
+    }
+    w[base + STATE] = state
+  }
+
+  /** What a direction's last move has shown. @returns the new state */
+  #take(flow: number, before: number, conditions: number, d: number): number {
+    const other = 1 - d
+    let state = before & ~(BULK << d)
+    if ((conditions & SPLICED_BULK) !== 0) state |= BULK << d
+    if ((conditions & SPLICED_SOURCE_EMPTY) !== 0) {
+      state &= ~((READABLE | URGENT) << d)
+      // A dead side has no more to say.
+      if ((state & (LOST << d)) !== 0) state |= ENDED << d
+    }
+    if ((conditions & (SPLICED_SOURCE_END | SPLICED_SOURCE_FAILED)) !== 0) {
+      state = (state & ~(READABLE << d)) | (ENDED << d)
+      if ((conditions & SPLICED_SOURCE_FAILED) !== 0) state |= LOST << d
+    }
+    if ((conditions & SPLICED_TARGET_FULL) !== 0) state |= FULL << other
+    if ((conditions & SPLICED_TARGET_FAILED) !== 0) state |= LOST << other
+    if ((conditions & SPLICED_NO_PIPE) !== 0) {
+      const ctx = this.#ctx
+      ctx.log("warning", "tcp-splice-pipe", "No descriptor or memory left for a pipe: spliced connections wait")
+      state |= STARVED
+      ctx.timers.armAtLatest(flow, (ctx.now + LOOK_MS) | 0)
+    }
+    return state
+  }
+
+  /** Sees what follows from the state that both directions are in. */
+  #settle(flow: number, base: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    let state = w[base + STATE]!
+    for (let side = 0; side < 2; side++) {
+      if (((state >> side) & LOST) === 0) continue
+      // What was on its way to the dead side has no use any more; what it had sent has.
+      this.#dropPipe(base, 1 - side)
+      state |= DONE << (1 - side)
+      if (((state >> side) & ENDED) === 0) state |= READABLE << side
+      if (w[base + DEADLINE] === 0) {
+        w[base + DEADLINE] = (ctx.now + LOST_MS) | 0 || 1
+        ctx.timers.armAtLatest(flow, w[base + DEADLINE]!)
+      }
+    }
+    w[base + STATE] = state
+    if ((state & DONE) !== 0 && (state & (DONE << 1)) !== 0) {
+      if ((state & (LOST | (LOST << 1))) === 0) this.#end(flow, false)
+      else this.#drain(flow, base)
+      return
+    }
+    if ((state & STARVED) === 0 && (this.#canMove(state, 0) || this.#canMove(state, 1))) ctx.spliceWork.add(flow)
+  }
+
+  #canMove(state: number, d: number): boolean {
+    const other = 1 - d
+    return (state & (READABLE << d)) !== 0 && (state & ((DONE << d) | (FULL << other) | (LOST << other))) === 0
+  }
+
+  /** Resets the side that is left as soon as it has sent all that it has. */
+  #drain(flow: number, base: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const state = w[base + STATE]!
+    const left = (state & LOST) !== 0 ? 1 : 0
+    const late = ((ctx.now - w[base + DEADLINE]!) | 0) >= 0
+    if (late || (state & (LOST << left)) !== 0 || this.#splice.unsent(fdOf(w, base, left)) <= 0) {
+      this.#end(flow, true)
+      return
+    }
+    w[base + STATE] = state | DRAINING
+    ctx.timers.arm(flow, (ctx.now + LOOK_MS) | 0)
+  }
+
+  timer(flow: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    const state = w[base + STATE]!
+    if (w[base + DEADLINE] !== 0 && ((ctx.now - w[base + DEADLINE]!) | 0) >= 0) {
+      this.#end(flow, true)
+      return
+    }
+    w[base + STATE] = state & ~STARVED
+    if (w[base + DEADLINE] !== 0) ctx.timers.arm(flow, w[base + DEADLINE]!)
+    ctx.spliceWork.add(flow)
+  }
+
+  #countBytes(base: number, d: number, bytes: number): void {
+    const outward = (this.#ctx.words[base + PLACE] === PLACE_NAMESPACE) === (d === 0)
+    this.#ctx.add(outward ? COUNTER.bytesSplicedOut : COUNTER.bytesSplicedIn, bytes)
+  }
+
+  #dropPipe(base: number, d: number): void {
+    const w = this.#ctx.words
+    if (w[base + PIPE + d]! >= 0) this.#splice.dropPipe(w[base + PIPE + d]!)
+    w[base + PIPE + d] = -1
+    w[base + PENDING + d] = 0
+  }
+
+  /** Closes both sockets, with a reset to both peers if `reset`. */
+  #end(flow: number, reset: boolean): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    this.#dropPipe(base, 0)
+    this.#dropPipe(base, 1)
+    const fd = w[base + FD1]!
+    w[base + FD1] = -1
+    if (fd >= 0) {
+      if (reset) ctx.kernel.reset(fd)
+      else ctx.kernel.close(fd)
+    }
+    ctx.retire(flow, reset)
+  }
+
+  /** Ends all connections, their peers get a reset. */
+  close(): void {
+    const { flows, words } = this.#ctx
+    for (let flow = 0; flow < flows.highWater; flow++) {
+      if (words[(flow << FLOW_SHIFT) + KIND] === KIND_TCP_SPLICE) this.#end(flow, true)
+    }
+  }
+}
