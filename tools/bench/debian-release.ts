@@ -8,6 +8,9 @@ import { execFileSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 
+/** Which of the two programs is measured. */
+export type Program = "passt" | "pasta"
+
 export interface DebianPasst {
   readonly version: string
   readonly command: readonly string[]
@@ -77,9 +80,10 @@ const findNamed = (folder: string, name: RegExp): string | undefined => {
 
 /**
  * @param cache folder where the unpacked packages stay
+ * @param program of the package
  * @returns how to run it, or a sentence when it can't be had
  */
-export const fetchDebianPasst = (release: string, cache: string): DebianPasst | string => {
+export const fetchDebianPasst = (release: string, cache: string, program: Program): DebianPasst | string => {
   if (!/^[a-z]+$/.test(release)) return "not the name of an implementation or of a Debian release"
   const folder = join(cache, release)
   if (!existsSync(folder)) {
@@ -102,7 +106,7 @@ export const fetchDebianPasst = (release: string, cache: string): DebianPasst | 
   const library = findNamed(join(root, "usr/lib"), /^libc\.so\.6$/)
   // The plain binary restarts itself as its AVX2 build where the processor has it, but can't find it behind a loader.
   const hasAvx2 = /\bavx2\b/.test(readFileSync("/proc/cpuinfo", "utf8"))
-  const binary = findBelow(join(root, "usr/bin"), hasAvx2 ? ["passt.avx2", "passt"] : ["passt"])
+  const binary = findBelow(join(root, "usr/bin"), hasAvx2 ? [`${program}.avx2`, program] : [program])
   if (loader === undefined || library === undefined || binary === undefined) return `${folder} is incomplete: remove it`
   const libraries = library.slice(0, library.lastIndexOf("/"))
   const version = readFileSync(join(folder, "version"), "utf8")

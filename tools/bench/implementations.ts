@@ -2,10 +2,14 @@
 
 import { accessSync, constants, existsSync } from "node:fs"
 import { delimiter, join, resolve } from "node:path"
-import { fetchDebianPasst } from "./debian-release.ts"
+import { fetchDebianPasst, type Program } from "./debian-release.ts"
+
+/** How an implementation is started, and what stands between the two ends. */
+export type Kind = Program | "slirp4netns" | "veth"
 
 export interface Implementation {
   readonly name: string
+  readonly kind: Kind
   /** What it is, for the head of the report. */
   readonly origin: string
   readonly command: readonly string[]
@@ -33,38 +37,44 @@ const onPath = (name: string): string | undefined =>
     .map((folder) => join(folder, name))
     .find(isExecutable)
 
-const ours = (): Implementation | string => {
-  const path = join(DIST, "bin/passt")
+const ours = (program: Program): Implementation | string => {
+  const path = join(DIST, "bin", program)
   if (!isExecutable(path)) return "ours: not built (npm run build)"
-  return { name: "ours", origin: "dist/bin/passt", command: [path], isOurs: true }
+  return { name: "ours", kind: program, origin: `dist/bin/${program}`, command: [path], isOurs: true }
 }
 
-const installed = (): Implementation | string => {
-  const path = onPath("passt")
-  if (path === undefined) return "debian: no passt on the PATH (apt install passt)"
-  return { name: "debian", origin: path, command: [path], isOurs: false }
+const installed = (name: string, program: Program | "slirp4netns"): Implementation | string => {
+  const path = onPath(program)
+  if (path === undefined) return `${name}: no ${program} on the PATH (apt install ${program.replace("pasta", "passt")})`
+  return { name, kind: program, origin: path, command: [path], isOurs: false }
 }
 
-const newer = (release: string): Implementation | string => {
-  const found = fetchDebianPasst(release, join(ROOT, ".cache/bench"))
+const newer = (release: string, program: Program): Implementation | string => {
+  const found = fetchDebianPasst(release, join(ROOT, ".cache/bench"), program)
   if (typeof found === "string") return `${release}: ${found}`
-  return { name: release, origin: `Debian package, version ${found.version}`, command: found.command, isOurs: false }
+  const origin = `Debian package, version ${found.version}`
+  return { name: release, kind: program, origin, command: found.command, isOurs: false }
 }
 
 /**
- * Finds an implementation by its name: `ours`; `debian`, the passt that is installed; the name of a newer Debian
- * release, whose package is fetched once; or `NAME=PATH` for any other binary.
+ * Finds an implementation by its name: `ours`; `debian`, the one that is installed; the name of a newer Debian
+ * release, whose package is fetched once; or `NAME=PATH` for any other binary. Beside pasta also `slirp4netns`, and `veth`:
+ * no program at all.
  *
  * @returns a sentence when it is not there
  */
-export const findImplementation = (name: string): Implementation | string => {
-  if (name === "ours") return ours()
-  if (name === "debian") return installed()
+export const findImplementation = (name: string, program: Program): Implementation | string => {
+  if (name === "ours") return ours(program)
+  if (name === "debian") return installed(name, program)
+  if (program === "pasta" && name === "slirp4netns") return installed(name, name)
+  if (program === "pasta" && name === "veth") {
+    return { name, kind: "veth", origin: "the kernel alone", command: [], isOurs: false }
+  }
   const equals = name.indexOf("=")
-  if (equals < 0) return newer(name)
+  if (equals < 0) return newer(name, program)
   const path = resolve(name.slice(equals + 1))
   if (!isExecutable(path)) return `${name}: not a program`
-  return { name: name.slice(0, equals), origin: path, command: [path], isOurs: false }
+  return { name: name.slice(0, equals), kind: program, origin: path, command: [path], isOurs: false }
 }
 
 /**

@@ -9,7 +9,8 @@ import { lineReader, type LineReader } from "./lines.ts"
 import { usageOf, type Usage } from "./process-usage.ts"
 import { startProfiler, type ProfileShares } from "./profile.ts"
 import { costOf, rateOf, type Scenario } from "./scenarios.ts"
-import { FORWARDED_PORT, HOST_PORT, openWorld, type World } from "./world.ts"
+import { openNamespaceWorld } from "./namespace-world.ts"
+import { openWorld, type World } from "./world.ts"
 
 export interface MeasureOptions {
   bridge: string
@@ -56,17 +57,18 @@ interface Marks {
 }
 
 const ANSWER_MS_MAX = 15_000
+const NOTHING: Usage = { cpuSeconds: 0, residentBytes: 0, privateBytes: undefined }
+
+const usage = (process: ChildProcess | undefined): Usage => (process === undefined ? NOTHING : usageOf(process.pid!))
 
 const readMarks = async (meter: LineReader, world: World, seconds: number): Promise<Marks> => {
-  const passtPid = world.passt.pid!
-  const bridgePid = world.bridge.pid!
   if ((await meter.next(ANSWER_MS_MAX)) !== "START") throw new Error("no traffic went through")
-  const before = usageOf(passtPid)
-  const bridgeBefore = usageOf(bridgePid)
+  const before = usage(world.measured)
+  const bridgeBefore = usage(world.bridge)
   const startMs = performance.now()
   const line = await meter.next(seconds * 1000 + ANSWER_MS_MAX)
-  const after = usageOf(passtPid)
-  const bridgeAfter = usageOf(bridgePid)
+  const after = usage(world.measured)
+  const bridgeAfter = usage(world.bridge)
   if (line === undefined || !line.startsWith("END ")) throw new Error("the measuring program ended early")
   return {
     startMs,
@@ -88,16 +90,15 @@ const run = async (world: World, scenario: Scenario, options: MeasureOptions): P
     children.push(child)
     return lineReader(child.stdout!)
   }
-  const out = kind.direction === "out"
-  const port = String(out ? HOST_PORT : FORWARDED_PORT)
+  const ends = world.ends(kind, family)
   const meter = ["--warmup", String(options.warmupSeconds), "--time", String(options.seconds)]
-  const common = [options.traffic, "--with-parent", "--port", port, ...meter]
+  const size = kind.bytes === undefined ? [] : ["--size", String(kind.bytes)]
+  const common = [options.traffic, "--with-parent", "--port", String(ends.port), ...size, ...meter]
   try {
-    const server = start((out ? world.host : world.guest).inside([...common, kind.server]))
+    const server = start(ends.server.inside([...common, kind.server]))
     if ((await server.next(ANSWER_MS_MAX)) !== "LISTENING") throw new Error("the server did not start")
-    const to = out ? world.hostSeenByGuest(family) : world.guestSeenByHost(family)
     const load = ["--streams", String(options.streams), "--rate", String(options.datagramRate)]
-    const client = start((out ? world.guest : world.host).inside([...common, kind.client, "--to", to, ...load]))
+    const client = start(ends.client.inside([...common, kind.client, "--to", ends.to, ...load]))
     return await readMarks(kind.meter === "server" ? server : client, world, options.seconds)
   } catch (error) {
     throw new Error(`${(error as Error).message}\n${said}`.trim())
@@ -115,11 +116,13 @@ export const measure = async (
   const profileFolder = mkdtempSync(join(tmpdir(), "passt-bench-profile-"))
   const observation = implementation.isOurs ? options.observation : "none"
   const { bridge, txQueueLength, napi, pin } = options
-  const passt = commandOf(implementation, observation)
   try {
-    const world = await openWorld({ passt, bridge, mtu: scenario.mtu, txQueueLength, napi, pin })
+    const { mtu } = scenario
+    const world = await (implementation.kind === "passt"
+      ? openWorld({ passt: commandOf(implementation, observation), bridge, mtu, txQueueLength, napi, pin })
+      : openNamespaceWorld({ implementation, mtu, pin }))
     try {
-      const profiler = observation === "profile" ? startProfiler(world.passt.pid!, profileFolder) : undefined
+      const profiler = observation === "profile" ? startProfiler(world.measured!.pid!, profileFolder) : undefined
       const marks = await run(world, scenario, options)
       const { count, seconds, p50, p99 } = marks.result
       const measurement: Measurement = {
@@ -135,7 +138,7 @@ export const measure = async (
       if (p50 !== undefined) measurement.latencyMedianUs = p50
       if (p99 !== undefined) measurement.latencyP99Us = p99
       if (observation === "collections") {
-        measurement.collections = world.passtOutput.seen.filter(
+        measurement.collections = world.output!.seen.filter(
           ({ text, atMs }) => atMs >= marks.startMs && atMs <= marks.endMs && /Scavenge|Mark-Compact/.test(text),
         ).length
       }

@@ -2,16 +2,26 @@
 
 import { parseArgs } from "node:util"
 import type { Observation } from "./implementations.ts"
-import { SCENARIO_KINDS, SCENARIOS_DEFAULT, type Scenario } from "./scenarios.ts"
+import type { Program } from "./debian-release.ts"
+import { defaultsOf, kindsOf, mtusOf, type Scenario } from "./scenarios.ts"
 import type { Family } from "./world.ts"
 
-export const HELP = `usage: npm run bench -- [options]
-Measures passt beside reference binaries, in namespaces of its own, alternating between them in one run.
+const scenarioLines = (program: Program): string =>
+  `${kindsOf(program)
+    .map((kind) => kind.id)
+    .join(",")}, or all
+                    (default: ${defaultsOf(program).join(",")})`
 
-  --scenario LIST   ${SCENARIO_KINDS.map((kind) => kind.id).join(",")}, or all
-                    (default: ${SCENARIOS_DEFAULT.join(",")})
-  --impl LIST       ours, debian (the installed passt), a newer Debian release's name, NAME=PATH
-                    (default: ours,debian,trixie; what is not there is left out with a note)
+export const HELP: string = `usage: npm run bench -- [options]
+Measures passt, or pasta, beside reference binaries, in namespaces of its own, alternating between them in one run.
+
+  --pasta           measure pasta; else passt
+  --scenario LIST   ${scenarioLines("passt")}
+                    of pasta: ${scenarioLines("pasta")}
+  --impl LIST       ours, debian (the installed one), a newer Debian release's name, NAME=PATH; for pasta also
+                    slirp4netns, and veth: the kernel alone
+                    (default: ours,debian,trixie, for pasta ours,trixie,slirp4netns,veth; what is not there is left out
+                    with a note)
   --mtu LIST        MTUs, e.g. 1280,9000 (default: 65520 and 1500 for bulk, 65520 for the rest)
   --family LIST     4, 6 or 4,6 (default: 4)
   --time S          seconds of each measurement (default: 2)
@@ -31,6 +41,7 @@ Measures passt beside reference binaries, in namespaces of its own, alternating 
 `
 
 export interface Options {
+  program: Program
   scenarios: Scenario[]
   implementations: string[]
   /** Whether an implementation that is missing is an error. */
@@ -67,14 +78,20 @@ const integerOf = (name: string, text: string, low: number, high: number): numbe
 
 const listOf = (text: string): string[] => text.split(",").map((item) => item.trim())
 
-const scenariosOf = (names: readonly string[], mtus: number[] | undefined, families: Family[]): Scenario[] =>
+const scenariosOf = (
+  names: readonly string[],
+  mtus: number[] | undefined,
+  families: Family[],
+  program: Program,
+): Scenario[] =>
   names.flatMap((name) => {
-    const kind = SCENARIO_KINDS.find(({ id }) => id === name)
-    if (kind === undefined) throw new UsageError(`--scenario: there is no "${name}"`)
-    return (mtus ?? kind.mtus).flatMap((mtu) => families.map((family) => ({ kind, mtu, family })))
+    const kind = kindsOf(program).find(({ id }) => id === name)
+    if (kind === undefined) throw new UsageError(`--scenario: there is no "${name}" of ${program}`)
+    return (mtus ?? mtusOf(kind, program)).flatMap((mtu) => families.map((family) => ({ kind, mtu, family, program })))
   })
 
 const FLAGS = {
+  pasta: { type: "boolean", default: false },
   scenario: { type: "string" },
   impl: { type: "string" },
   mtu: { type: "string" },
@@ -113,11 +130,15 @@ export const parseOptions = (args: string[]): Options | undefined => {
   const mtus =
     values.mtu === undefined ? undefined : listOf(values.mtu).map((text) => integerOf("mtu", text, 576, 65521))
   if (families.includes(6) && mtus?.some((mtu) => mtu < 1280)) throw new UsageError("--mtu: IPv6 needs at least 1280")
-  const names = values.scenario === undefined ? SCENARIOS_DEFAULT : listOf(values.scenario)
-  const wanted = names.includes("all") ? SCENARIO_KINDS.map((kind) => kind.id) : names
-  const implementations = values.impl ?? (values.quick ? "ours,debian" : "ours,debian,trixie")
+  const program: Program = values.pasta ? "pasta" : "passt"
+  if (values.pasta && (values.gc || values.profile)) throw new UsageError("--gc and --profile are for passt alone")
+  const names = values.scenario === undefined ? defaultsOf(program) : listOf(values.scenario)
+  const wanted = names.includes("all") ? kindsOf(program).map((kind) => kind.id) : names
+  const usual = values.pasta ? "ours,trixie,slirp4netns,veth" : "ours,debian,trixie"
+  const implementations = values.impl ?? (values.quick ? "ours,debian" : usual)
   return {
-    scenarios: scenariosOf(wanted, mtus, families),
+    program,
+    scenarios: scenariosOf(wanted, mtus, families, program),
     implementations: listOf(implementations),
     isExplicit: values.impl !== undefined,
     seconds: numberOf("time", values.time ?? (values.quick ? "0.4" : "2"), 0.1, 3600),

@@ -1,7 +1,7 @@
 /** The result as a table for people and as JSON for programs. */
 
 import type { Measurement } from "./measure.ts"
-import { scenarioName, targetOf, type Scenario } from "./scenarios.ts"
+import { scenarioName, targetsOf, type Scenario } from "./scenarios.ts"
 
 /** All runs of one implementation in one scenario. */
 export interface Row {
@@ -43,19 +43,25 @@ export interface Verdict {
   met: boolean
 }
 
-/** Ours against the newest reference that was measured, wherever there is a target. */
+/** Not the reference's own, so a yardstick only where a target says so. */
+const OTHERS: readonly string[] = ["veth", "slirp4netns"]
+
+/** Ours against the newest reference that was measured, or another yardstick, wherever there is a target. */
 export const verdicts = (blocks: readonly Block[]): Verdict[] =>
-  blocks.flatMap(({ scenario, rows }) => {
-    const target = targetOf(scenario)
-    const reference = rows.findLast((row) => !row.isOurs && row.runs.length > 0)
-    const ratio = ratioOf(
-      rows.find((row) => row.isOurs),
-      reference,
-    )
-    if (target === undefined || ratio === undefined) return []
-    const name = scenarioName(scenario)
-    return [{ scenario: name, reference: reference!.implementation, ratio, target, met: ratio >= target }]
-  })
+  blocks.flatMap(({ scenario, rows }) =>
+    targetsOf(scenario).flatMap(({ factor, of }) => {
+      const isIt = (name: string): boolean => (of === undefined ? !OTHERS.includes(name) : name === of)
+      const reference = rows.findLast((row) => !row.isOurs && row.runs.length > 0 && isIt(row.implementation))
+      const ratio = ratioOf(
+        rows.find((row) => row.isOurs),
+        reference,
+      )
+      if (ratio === undefined) return []
+      const name = scenarioName(scenario)
+      const target = Number(factor.toFixed(2))
+      return [{ scenario: name, reference: reference!.implementation, ratio, target, met: ratio >= factor }]
+    }),
+  )
 
 const lineOf = ({ scenario, rows }: Block, row: Row): string[] => {
   if (row.runs.length === 0) return [row.implementation, "failed", "", "", "", "", "", ""]

@@ -28,7 +28,7 @@ const note = (text: string): void => void process.stderr.write(`${text}\n`)
 const findAll = (options: Options): Implementation[] => {
   const found: Implementation[] = []
   for (const name of options.implementations) {
-    const implementation = findImplementation(name)
+    const implementation = findImplementation(name, options.program)
     if (typeof implementation !== "string") {
       note(`${implementation.name}: ${implementation.origin}`)
       found.push(implementation)

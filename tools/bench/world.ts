@@ -15,6 +15,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { lineReader, type LineReader } from "./lines.ts"
 import { openNamespace, type Namespace } from "./namespace.ts"
+import type { ScenarioKind } from "./scenarios.ts"
 
 export type Family = 4 | 6
 
@@ -32,7 +33,7 @@ export const HOST_PORT = 5201
  * Room for windows: the paths measured here have microseconds of delay, but a batch of 64 KiB frames and a busy
  * scheduler need megabytes. Ports: a connection per transaction uses up a fresh one each time.
  */
-const SYSCTLS = `
+export const SYSCTLS = `
 sysctl -qw net.ipv4.tcp_rmem="4096 131072 67108864"
 sysctl -qw net.ipv4.tcp_wmem="4096 131072 67108864"
 sysctl -qw net.ipv4.ip_local_port_range="10000 65535"
@@ -71,18 +72,22 @@ export interface WorldOptions {
   pin: boolean
 }
 
+/** Where the two ends of a measurement run, and how the client finds the server. */
+export interface Ends {
+  readonly server: Namespace
+  readonly client: Namespace
+  readonly to: string
+  readonly port: number
+}
+
 export interface World {
-  readonly host: Namespace
-  readonly guest: Namespace
-  readonly passt: ChildProcess
-  /** What passt prints on standard output: V8's traces, when they were asked for. */
-  readonly passtOutput: LineReader
-  readonly bridge: ChildProcess
-  /** The address by which the guest reaches servers in the host namespace. */
-  hostSeenByGuest(family: Family): string
-  /** The address by which the host namespace reaches forwarded ports. */
-  guestSeenByHost(family: Family): string
-  /** What passt and the bridge wrote to standard error, for a failure's message. */
+  /** The process whose cost is measured; undefined when nothing stands between the ends. */
+  readonly measured: ChildProcess | undefined
+  /** What it prints on standard output: V8's traces, when they were asked for. */
+  readonly output: LineReader | undefined
+  readonly bridge: ChildProcess | undefined
+  ends(kind: ScenarioKind, family: Family): Ends
+  /** What was written to standard error, for a failure's message. */
   log(): string
   /** Ends every process and removes everything. */
   close(): void
@@ -132,13 +137,13 @@ export const openWorld = async (options: WorldOptions): Promise<World> => {
     // RFC 8200, section 5: no IPv6 below 1280.
     if (options.mtu >= 1280) guest.shell(GUEST_ADDRESS_SCRIPT[6])
     return {
-      host,
-      guest,
-      passt,
-      passtOutput,
+      measured: passt,
+      output: passtOutput,
       bridge,
-      hostSeenByGuest: (family) => GATEWAY[family],
-      guestSeenByHost: (family) => LOOPBACK[family],
+      ends: ({ direction }, family) =>
+        direction === "out"
+          ? { server: host, client: guest, to: GATEWAY[family], port: HOST_PORT }
+          : { server: guest, client: host, to: LOOPBACK[family], port: FORWARDED_PORT },
       log: readLog,
       close,
     }

@@ -22,8 +22,11 @@ static const char* const HELP =
     "Servers:\n"
     "  tcp-sink   counts bytes (measures)      tcp-echo  sends back what arrives\n"
     "  udp-sink   counts datagrams (measures)  udp-echo  sends back what arrives\n"
+    "  tcp-source sends as fast as it can\n"
     "Clients:\n"
     "  tcp-send   sends as fast as it can      udp-flood sends as fast as it can, or at --rate\n"
+    "  tcp-get    takes what a source sends (measures)\n"
+    "  tcp-burst  1000 connections at once, a byte and its echo on each, again and again (measures)\n"
     "  tcp-rr     requests on one connection (measures)\n"
     "  tcp-crr    a connection per request (measures)\n"
     "  udp-rr     requests as datagrams (measures)\n"
@@ -130,6 +133,9 @@ int main(int argc, char** argv) {
   } else if (options.command == "tcp-echo") {
     startServer(SOCK_STREAM, options.port, serveTcpEcho);
     forever();
+  } else if (options.command == "tcp-source") {
+    startServer(SOCK_STREAM, options.port, [](int listener) { serveTcpSource(listener, 128 << 10); });
+    forever();
   } else if (options.command == "udp-echo") {
     startServer(SOCK_DGRAM, options.port, serveUdpEcho);
     forever();
@@ -139,6 +145,12 @@ int main(int argc, char** argv) {
   } else if (options.command == "udp-flood") {
     startClients(options, [&](const Endpoint& to) { sendUdpFlood(to, size(64), options.rate); });
     forever();
+  } else if (options.command == "tcp-get") {
+    startClients(options, runTcpGet);
+    runMeter(options.meter);
+  } else if (options.command == "tcp-burst") {
+    startClients(options, [](const Endpoint& to) { runTcpBursts(to, 1000); });
+    runMeter(options.meter);
   } else if (options.command == "tcp-rr") {
     startClients(options, [&](const Endpoint& to) { runTcpTransactions(to, size(1)); });
     runMeter(options.meter);

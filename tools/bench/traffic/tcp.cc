@@ -2,8 +2,11 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <thread>
 #include <vector>
@@ -134,5 +137,64 @@ void runTcpConnections(const Endpoint& to, size_t bytes) {
     close(fd);
     recordLatency(nowNs() - began);
     counted.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void serveTcpSource(int listener, size_t bytes) {
+  for (;;) {
+    std::thread(
+        [bytes](int fd) {
+          const std::vector<char> buffer(bytes, 'x');
+          while (sendAll(fd, buffer.data(), buffer.size())) {
+          }
+          close(fd);
+        },
+        acceptOne(listener))
+        .detach();
+  }
+}
+
+void runTcpGet(const Endpoint& to) { drain(connectTo(to)); }
+
+// One connection of a burst, from the first step to the last.
+static int beginBurst(const Endpoint& to, int events) {
+  const int fd = socket(to.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) fail("socket");
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to.address), to.length) != 0 && errno != EINPROGRESS) {
+    fail("connecting");
+  }
+  epoll_event event{.events = EPOLLOUT, .data = {.fd = fd}};
+  if (epoll_ctl(events, EPOLL_CTL_ADD, fd, &event) != 0) fail("epoll");
+  return fd;
+}
+
+void runTcpBursts(const Endpoint& to, int connections) {
+  rlimit files{};
+  getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+  const int events = epoll_create1(EPOLL_CLOEXEC);
+  std::array<epoll_event, 256> ready;
+  for (;;) {
+    const uint64_t began = nowNs();
+    for (int index = 0; index < connections; index++) beginBurst(to, events);
+    for (int left = connections; left > 0;) {
+      const int count = epoll_wait(events, ready.data(), ready.size(), -1);
+      for (int index = 0; index < count; index++) {
+        const int fd = ready[index].data.fd;
+        char byte = 'x';
+        if (ready[index].events & EPOLLOUT) {
+          epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+          if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1) fail("a connection of the burst failed");
+          epoll_ctl(events, EPOLL_CTL_MOD, fd, &event);
+        } else {
+          if (recv(fd, &byte, 1, 0) != 1) fail("a connection of the burst ended early");
+          close(fd);
+          left--;
+        }
+      }
+    }
+    recordLatency(nowNs() - began);
+    counted.fetch_add(static_cast<uint64_t>(connections), std::memory_order_relaxed);
   }
 }

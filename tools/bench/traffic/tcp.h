@@ -17,3 +17,13 @@ void runTcpTransactions(const Endpoint& to, size_t bytes);
 
 // A connection per transaction: connect, request, response, close; counts transactions.
 void runTcpConnections(const Endpoint& to, size_t bytes);
+
+// Accepts connections and sends in calls of `bytes` until each ends. Does not return.
+[[noreturn]] void serveTcpSource(int listener, size_t bytes);
+
+// One connection: throws away what it brings, counting bytes, until the other end closes.
+void runTcpGet(const Endpoint& to);
+
+// `connections` at once, again and again: all connect, each sends a byte and waits for one back, then all close; counts
+// connections, and takes the time of each burst as a latency.
+void runTcpBursts(const Endpoint& to, int connections);
