@@ -106,7 +106,6 @@ function prepare(options: PasstOptions, launch: Launch, made: string[]): () => n
 
   tellConfiguration(logger, options, config, rules)
   if (link.path !== "") for (const line of guestLines(link.path)) logger.info(line)
-  for (const warning of config.resolvers.warnings) logger.warning(warning)
   writePidFile(pidFile, options.pidFile)
   if (launch.readyFd !== null) becomeDaemon(logger, launch.readyFd)
 

@@ -2,7 +2,7 @@
  * When it is over: the spawned command has ended, or the namespace that was joined is gone. A process tells by a descriptor,
  * a file by inotify on its directory; where that is blind (procfs and the like), the path is looked at every second.
  */
-import { existsSync, statfsSync, statSync } from "node:fs"
+import { existsSync, lstatSync, statfsSync, statSync } from "node:fs"
 import { dirname } from "node:path"
 import type { Target } from "@passt/cli"
 import { drain, openProcess, watchDirectory } from "@passt/native"
@@ -34,7 +34,9 @@ export function watchNamespace(target: Target): NamespaceWatch | undefined {
     if (fd >= 0) return { fd, everyMs: -1, name: path, gone: () => true }
     return { fd: -1, everyMs: LOOK_MS, name: path, gone: () => !existsSync(`/proc/${process[1]}`) }
   }
-  const fd = isBlind(dirname(path)) ? -1 : watchDirectory(dirname(path))
+  // What a link in procfs leads to is not for everybody to see; that it is there is.
+  if (isBlind(dirname(path))) return { fd: -1, everyMs: LOOK_MS, name: path, gone: () => !isThere(path) }
+  const fd = watchDirectory(dirname(path))
   const inode = identify(path)
   return {
     fd,
@@ -45,6 +47,14 @@ export function watchNamespace(target: Target): NamespaceWatch | undefined {
       // Another namespace may have got the name by now.
       return identify(path) !== inode
     },
+  }
+}
+
+function isThere(path: string): boolean {
+  try {
+    return lstatSync(path) !== undefined
+  } catch {
+    return false
   }
 }
 

@@ -92,6 +92,8 @@ function prepare(options: PastaOptions, launch: Launch, made: string[]): () => n
     if (result < 0) logger.error(`Couldn't open capture file ${options.pcapFile}: ${errnoText(-result)}`)
     else logger.info(`Saving packet capture to ${options.pcapFile}`)
   }
+  const watch = options.quitWithNamespace ? watchNamespace(options.target) : undefined
+  if (watch && watch.fd >= 0) kernel.watchLevel(watch.fd, externalRef(EXTERNAL_NAMESPACE))
   // What is left to do needs at most one: ports that open later may be low.
   setNoNewPrivs()
   dropCapabilities(CAPABILITY_BIND_SERVICE)
@@ -99,8 +101,6 @@ function prepare(options: PastaOptions, launch: Launch, made: string[]): () => n
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
   const signals = [SIGNAL.terminate, SIGNAL.quit, ...(command ? [SIGNAL.child, SIGNAL.interrupt] : [])]
   kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), signals)
-  const watch = options.quitWithNamespace ? watchNamespace(options.target) : undefined
-  if (watch && watch.fd >= 0) kernel.watchLevel(watch.fd, externalRef(EXTERNAL_NAMESPACE))
   /** Exit status, once it is over. */
   let status = -1
   engine.onExternal = (index) => {
@@ -110,7 +110,6 @@ function prepare(options: PastaOptions, launch: Launch, made: string[]): () => n
   }
 
   tellConfiguration(logger, options, config, rules, name === "" ? {} : { namespaceInterface: name })
-  for (const warning of config.resolvers.warnings) logger.warning(warning)
   // It may have gone before it was watched.
   if (watch && watch.fd < 0 && watch.gone()) status = namespaceGone(logger, watch.name)
   writePidFile(pidFile, options.pidFile)

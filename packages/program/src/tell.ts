@@ -36,4 +36,5 @@ export function tellConfiguration(
     forwards: rules.map(formatRule),
   })
   for (const line of lines) logger.info(line)
+  if (options.announceDns) for (const warning of resolvers.warnings) logger.warning(warning)
 }
