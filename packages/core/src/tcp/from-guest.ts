@@ -224,9 +224,11 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
     w[base + STATE] = w[base + STATE]! | TRIPLE_ACK
     answer = true
   }
+  // There is nothing behind a FIN, whatever the guest sent before it (RFC 9293 section 3.10.7.4, eighth step).
+  if (fin) hold.truncate(base, w[base + SEQ_FROM_GUEST]!)
   if (w[base + HOLD_HEAD]! >= 0) {
     const contiguous = hold.contiguous(base, w[base + SEQ_FROM_GUEST]!)
-    if (contiguous !== w[base + SEQ_FROM_GUEST] && !fin) {
+    if (contiguous !== w[base + SEQ_FROM_GUEST]) {
       w[base + SEQ_FROM_GUEST] = contiguous
       answer = true
     }

@@ -102,6 +102,31 @@ export class HoldPool {
       return
     }
     w[base + HOLD_HEAD] = this.#next[block]!
+    this.#give(base, block)
+  }
+
+  /** Forgets what is held from `end` on. */
+  truncate(base: number, end: number): void {
+    const w = this.#ctx.words
+    let previous = -1
+    let block = w[base + HOLD_HEAD]!
+    while (block >= 0 && ((this.sequence[block]! - end) | 0) < 0) {
+      const beyond = (this.sequence[block]! + this.length[block]! - end) | 0
+      if (beyond > 0) this.length[block] = this.length[block]! - beyond
+      previous = block
+      block = this.#next[block]!
+    }
+    if (previous >= 0) this.#next[previous] = -1
+    else w[base + HOLD_HEAD] = -1
+    while (block >= 0) {
+      const next = this.#next[block]!
+      this.#give(base, block)
+      block = next
+    }
+  }
+
+  #give(base: number, block: number): void {
+    const w = this.#ctx.words
     w[base + HOLD_COUNT] = w[base + HOLD_COUNT]! - 1
     this.#next[block] = this.#free
     this.#free = block
@@ -111,9 +136,6 @@ export class HoldPool {
   /** Forgets all blocks of a flow. */
   release(base: number): void {
     const w = this.#ctx.words
-    while (w[base + HOLD_HEAD]! >= 0) {
-      const block = w[base + HOLD_HEAD]!
-      this.consume(base, (this.sequence[block]! + this.length[block]!) | 0)
-    }
+    if (w[base + HOLD_HEAD]! >= 0) this.truncate(base, this.sequence[w[base + HOLD_HEAD]!]!)
   }
 }
