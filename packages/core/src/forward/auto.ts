@@ -43,11 +43,11 @@ export class AutoPorts {
   readonly #ctx: Context
   readonly #listeners: Listeners
   readonly #groups: readonly Group[]
-  /** Who listens, by place; undefined where no rule asks. */
+  /** Who listens, by place, and then what is wanted for it; undefined where no rule asks. */
   readonly #tcp: (Uint8Array | undefined)[] = [undefined, undefined]
   readonly #udp: (Uint8Array | undefined)[] = [undefined, undefined]
-  readonly #tcpKnown: boolean[] = [false, false]
-  readonly #udpKnown: boolean[] = [false, false]
+  /** Whether the maps of a place are of now. */
+  readonly #known: boolean[] = [false, false]
   #busy = 0
   /** When the next scan is due, milliseconds. */
   due: number
@@ -84,8 +84,12 @@ export class AutoPorts {
     for (let place = 0; place < 2; place++) {
       const tcp = this.#tcp[place]
       const udp = this.#udp[place]
-      this.#tcpKnown[place] = tcp !== undefined && this.#known(splice.scan(place, SCAN_TCP, tcp))
-      this.#udpKnown[place] = udp !== undefined && this.#known(splice.scan(place, SCAN_UDP, udp))
+      this.#known[place] =
+        tcp !== undefined &&
+        this.#succeeded(splice.scan(place, SCAN_TCP, tcp)) &&
+        (udp === undefined || this.#succeeded(splice.scan(place, SCAN_UDP, udp)))
+      // Before anything is opened or closed: from then on the maps don't tell any more what is ours.
+      if (tcp !== undefined && this.#known[place]) this.#others(place, tcp, udp)
     }
     let changed = false
     for (let i = 0; i < this.#groups.length; i++) if (this.#serve(this.#groups[i]!)) changed = true
@@ -102,34 +106,44 @@ export class AutoPorts {
     }
   }
 
-  #known(result: number): boolean {
+  #succeeded(result: number): boolean {
     if (result < 0) this.#ctx.log("warning", "scan", `Can't find out who listens: error ${-result}`)
     return result >= 0
+  }
+
+  /** Turns maps of who listens into maps of the ports that are wanted for it. */
+  #others(place: number, tcp: Uint8Array, udp: Uint8Array | undefined): void {
+    const oursTcp = this.#listeners.ours("tcp", place)
+    const oursUdp = this.#listeners.ours("udp", place)
+    for (let i = 0; i < PORT_MAP_BYTES; i++) {
+      if ((udp === undefined ? tcp[i]! : tcp[i]! | udp[i]!) === 0) continue
+      for (let bit = 0; bit < 8; bit++) {
+        const port = (i << 3) | bit
+        const mask = 1 << bit
+        if (oursTcp[port]! > 0) tcp[i] = tcp[i]! & ~mask
+        if (udp === undefined) continue
+        udp[i] = udp[i]! | (tcp[i]! & mask)
+        if (oursUdp[port]! > 0) udp[i] = udp[i]! & ~mask
+      }
+    }
   }
 
   /** @returns whether a socket was opened or closed */
   #serve(group: Group): boolean {
     const other = 1 - group.place
-    const tcp = this.#tcp[other]
-    const udp = group.protocol === "udp" ? this.#udp[other] : undefined
+    const map = group.protocol === "tcp" ? this.#tcp[other] : this.#udp[other]
     // Where nothing is known nothing changes.
-    if (tcp === undefined || !this.#tcpKnown[other] || (udp !== undefined && !this.#udpKnown[other])) return false
-    const oursTcp = this.#listeners.ours("tcp", other)
-    const oursUdp = this.#listeners.ours("udp", other)
+    if (map === undefined || !this.#known[other]) return false
     const { served, failed } = group
     let changed = false
     for (let i = 0; i < PORT_MAP_BYTES; i++) {
-      const listening = udp === undefined ? tcp[i]! : tcp[i]! | udp[i]!
-      if ((listening | served[i]! | failed[i]!) === 0) continue
+      const different = map[i]! ^ served[i]!
+      if ((different | failed[i]!) === 0) continue
       for (let bit = 0; bit < 8; bit++) {
-        const port = (i << 3) | bit
         const mask = 1 << bit
-        let wanted = (tcp[i]! & mask) !== 0 && oursTcp[port] === 0
-        if (udp !== undefined) wanted = (wanted || (udp[i]! & mask) !== 0) && oursUdp[port] === 0
-        const open = (served[i]! & mask) !== 0
-        const partly = (failed[i]! & mask) !== 0
-        if (wanted === open && !partly) continue
-        const done = this.#apply(group, port, wanted)
+        if (((different | failed[i]!) & mask) === 0) continue
+        const wanted = (map[i]! & mask) !== 0
+        const done = this.#apply(group, (i << 3) | bit, wanted)
         if (wanted && done) served[i] = served[i]! | mask
         else served[i] = served[i]! & ~mask
         if (done) failed[i] = failed[i]! & ~mask
