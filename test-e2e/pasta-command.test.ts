@@ -1,5 +1,6 @@
 // pasta as its callers know it: the command that it runs, namespaces that it joins, when it is ready, when it ends, and one
 // clear line for what is wrong.
+import type { ChildProcess } from "node:child_process"
 import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
@@ -49,6 +50,15 @@ const childrenOf = (pid: number): number[] =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(/\s+/).filter(Boolean).map(Number)
 
 describe.skipIf(skip)(`a command in new namespaces${note}`, () => {
+  /** A command that does nothing, once it runs: before, a shell would handle signals for it. */
+  async function sleeping(): Promise<{ pasta: ChildProcess; command: number }> {
+    const pasta = host.startAsUser([PASTA, "--", "sleep", "60"])
+    const command = await until("the command", 5000, () =>
+      childrenOf(pasta.pid!).find((pid) => readFileSync(`/proc/${pid}/comm`, "latin1") === "sleep\n"),
+    )
+    return { pasta, command }
+  }
+
   test("it is online when it starts, and its exit status is passed on", async () => {
     const script = `
       ip -4 -o address show eth0; ip -6 -o address show eth0; ip route; ip -6 route; ip -o link show eth0
@@ -79,11 +89,7 @@ describe.skipIf(skip)(`a command in new namespaces${note}`, () => {
   })
 
   test("a killed command is told as a shell does", async () => {
-    const pasta = host.startAsUser([PASTA, "--", "sleep", "60"])
-    const command = await until("the command", 5000, () => {
-      const children = childrenOf(pasta.pid!)
-      return children.find((pid) => readFileSync(`/proc/${pid}/comm`, "latin1") === "sleep\n")
-    })
+    const { pasta, command } = await sleeping()
     process.kill(command, "SIGKILL")
     expect(await ended(pasta, 5000)).toBe(true)
     expect(pasta.exitCode).toBe(137)
@@ -94,15 +100,13 @@ describe.skipIf(skip)(`a command in new namespaces${note}`, () => {
     ["SIGQUIT", 0],
     ["SIGINT", 130],
   ] as const)("%s to pasta ends it with status %i", async (signal, expected) => {
-    const pasta = host.startAsUser([PASTA, "--", "sh", "-c", "echo started; exec sleep 60"])
-    await new Promise((resolve) => pasta.stdout!.once("data", resolve))
-    const [command] = childrenOf(pasta.pid!)
+    const { pasta, command } = await sleeping()
     process.kill(pasta.pid!, signal)
     expect(await ended(pasta, 5000)).toBe(true)
     expect([pasta.exitCode, pasta.signalCode]).toEqual([expected, null])
     // As a terminal's Ctrl-C would have ended it, were it not shielded as process 1.
-    if (signal === "SIGINT") await until("the end of the command", 2000, () => !isAlive(command!))
-    else process.kill(command!, "SIGKILL")
+    if (signal === "SIGINT") await until("the end of the command", 2000, () => !isAlive(command))
+    else process.kill(command, "SIGKILL")
   })
 
   test("a command that handles an interrupt goes on", async () => {

@@ -7,8 +7,8 @@
  * descriptor, and a command to spawn waits in it.
  */
 import { closeSync, readFileSync, rmSync, writeSync } from "node:fs"
-import type { ForwardRule, Launch, PastaOptions } from "@passt/cli"
-import { type FrameTable, type Link, REF_LINK, REF_SHIFT } from "@passt/core"
+import type { Launch, PastaOptions } from "@passt/cli"
+import { type FrameTable, type Link, NoLink, REF_LINK, REF_SHIFT } from "@passt/core"
 import { chooseIdentity, errnoText, type FamilySetup, type Logger, nativeCalls, NamespaceNetwork } from "@passt/host"
 import {
   CAPABILITY_BIND_SERVICE,
@@ -40,7 +40,6 @@ import {
 } from "@passt/program"
 import { TapLink } from "@passt/transport-tap"
 import { watchNamespace } from "./end.ts"
-import { NoLink } from "./no-link.ts"
 
 const EXTERNAL_SIGNAL = 0
 const EXTERNAL_NEIGHBOURS = 1
@@ -85,7 +84,10 @@ function prepare(options: PastaOptions, launch: Launch, made: string[]): () => n
   closeSync(launch.netnsFd)
   const { link, name } = openInterface(options, config, kernel, frames, logger)
   const pidFile = openPidFile(options.pidFile, made)
-  const { engine, followNeighbours } = assemble(options, config, kernel, link, supported(rules), logger)
+  kernel.enableSplice()
+  const { engine, followNeighbours } = assemble(options, config, kernel, link, rules, logger, {
+    splice: { inbound: options.splice, toLoopback: options.toNamespaceLoopback, only: options.spliceOnly },
+  })
   listen(engine)
   if (options.pcapFile !== null) {
     const result = kernel.openCapture(options.pcapFile)
@@ -150,7 +152,7 @@ function openInterface(
   })
   try {
     network.bringUpLoopback()
-    if (options.spliceOnly) return { link: new NoLink(frames), name: "" }
+    if (options.spliceOnly) return { link: new NoLink(), name: "" }
     const { ipv4, ipv6 } = config.host
     const template = [ipv4, ipv6].find((family) => family && !family.local)
     const name = options.tapName ?? template?.interfaceName ?? NAME_DEFAULT
@@ -180,11 +182,6 @@ function openInterface(
   } finally {
     network.close()
   }
-}
-
-/** Rules that the engine has a listener for. */
-function supported(rules: readonly ForwardRule[]): readonly ForwardRule[] {
-  return rules.filter((rule) => rule.place === 0 && !rule.auto)
 }
 
 /** @param child the spawned command's process; 0: none @param status as it is

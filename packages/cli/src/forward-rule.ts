@@ -3,12 +3,11 @@
  * namespace's loopback to ports of the host's. The record that port specifications are parsed into, its printed form and
  * what makes two rules conflict.
  */
+import type { PLACE_HOST, PLACE_NAMESPACE } from "@passt/core"
 import { address } from "@passt/core/wire"
 import type { AddressWords } from "./values.ts"
 
-/** Where a rule listens: as in @passt/core. */
-export const PLACE_HOST = 0
-export const PLACE_NAMESPACE = 1
+/** Where a rule listens. */
 export type Place = typeof PLACE_HOST | typeof PLACE_NAMESPACE
 
 export interface ForwardRule {

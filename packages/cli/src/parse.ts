@@ -3,10 +3,10 @@
  * the option says otherwise. What only the host can answer (whether an interface or a user exists, what the template
  * interface has) is left to the program, and so are port specifications, which depend on the families in use.
  */
+import { PLACE_HOST, PLACE_NAMESPACE } from "@passt/core"
 import { address } from "@passt/core/wire"
 import { ConfigError } from "./config-error.ts"
 import { getopt, type GetoptTable, type OptionSpelling } from "./getopt.ts"
-import { PLACE_HOST, PLACE_NAMESPACE } from "./forward-rule.ts"
 import { OPTIONS } from "./options.ts"
 import type { OptionSpec } from "./option-spec.ts"
 import type { PortOption } from "./port-spec.ts"

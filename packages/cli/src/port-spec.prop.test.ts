@@ -1,8 +1,9 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
+import { PLACE_HOST, PLACE_NAMESPACE } from "@passt/core"
 import { address } from "@passt/core/wire"
 import { ConfigError } from "./config-error.ts"
-import { formatRule, rulesConflict, type ForwardRule, PLACE_HOST, PLACE_NAMESPACE } from "./forward-rule.ts"
+import { formatRule, rulesConflict, type ForwardRule } from "./forward-rule.ts"
 import { parsePortOptions, type PortContext } from "./port-spec.ts"
 
 const CONTEXT: PortContext = {

@@ -13,17 +13,10 @@
  * collected first; then each range becomes a rule, split around the excluded ports. A specification without a range
  * stands for all ports but the excluded and the host's ephemeral ones, as far as they can be had.
  */
-import { LISTENER_MAX } from "@passt/core"
+import { LISTENER_MAX, PLACE_NAMESPACE } from "@passt/core"
 import { address } from "@passt/core/wire"
 import { ConfigError } from "./config-error.ts"
-import {
-  FORWARD_RULE_MAX,
-  formatRule,
-  PLACE_NAMESPACE,
-  rulesConflict,
-  type ForwardRule,
-  type Place,
-} from "./forward-rule.ts"
+import { FORWARD_RULE_MAX, formatRule, rulesConflict, type ForwardRule, type Place } from "./forward-rule.ts"
 import { isInterfaceName, parseAddress, parseDecimal, type Address, type AddressWords } from "./values.ts"
 
 /** One `-t`, `-u`, `-T` or `-U` as it stood on the command line. */
