@@ -99,6 +99,10 @@ switch (task) {
     build()
     run("node", ["tools/bench/run.ts", ...args])
     break
+  case "fuzz":
+    build()
+    run("node", ["tools/fuzz/main.ts", ...args])
+    break
   case "check":
     if (args[0] === "--sanitize") {
       build()
@@ -117,5 +121,5 @@ switch (task) {
     run("oxfmt", ["."])
     break
   default:
-    fail("usage: node tools/task.mjs demo|test|build|bench|check|format [arguments]")
+    fail("usage: node tools/task.mjs demo|test|build|bench|fuzz|check|format [arguments]")
 }
