@@ -66,6 +66,8 @@ export class TcpKernel implements Kernel {
   readonly script: Map<string, number[]> = new Map()
   /** Asked before every call: a positive errno makes it fail. */
   fault: ((call: string, socket: TcpSocket | undefined) => number) | undefined
+  /** The guest's streams are not those of pattern.ts. */
+  anyBytes = false
   /** How much of what is written a socket takes at most. */
   shortWrite: ((bytes: number) => number) | undefined
   /** Who answers at an address; undefined: nobody, ever. */
@@ -355,7 +357,7 @@ export class TcpKernel implements Kernel {
     return this.#write(socket, [this.#frames.arena.subarray(offset, offset + length)])
   }
   #write(socket: TcpSocket, pieces: readonly Uint8Array[]): number {
-    return socket.write(pieces, this.shortWrite ?? whole)
+    return socket.write(pieces, this.shortWrite ?? whole, !this.anyBytes)
   }
   /** An error that was asked for has the consequences that a real one has. */
   #writeFails(socket: TcpSocket, result: number): number {

@@ -191,8 +191,8 @@ export class TcpSocket {
   }
 
   /** Takes bytes of the guest's stream, as far as there is room and `limit` lets it.
-   * @returns bytes taken or -errno */
-  write(pieces: readonly Uint8Array[], limit: (bytes: number) => number): number {
+   * @param check whether they must be the right ones @returns bytes taken or -errno */
+  write(pieces: readonly Uint8Array[], limit: (bytes: number) => number, check: boolean): number {
     if (this.phase === "failed" && this.error !== 0) return -this.takeError()
     if (this.phase !== "connected" || this.shut) {
       this.broken = true
@@ -206,7 +206,7 @@ export class TcpSocket {
       const room = Math.min(most - taken, Math.floor(((this.sendBuffer - this.memory) * 8) / 9))
       if (room <= 0) break
       const part = piece.subarray(0, Math.min(room, piece.length))
-      const wrong = mismatch(2 * this.script.id, this.written, part)
+      const wrong = check ? mismatch(2 * this.script.id, this.written, part) : -1
       if (wrong >= 0) this.#violation(`the byte written at position ${this.written + wrong} is not the guest's`)
       this.written += part.length
       taken += part.length
