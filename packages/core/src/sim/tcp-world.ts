@@ -140,7 +140,7 @@ export class TcpWorld {
     })
     this.scene.guest.mtu = random.pick([0, 576, 1280, 1500, 9000, 65_520])
     this.#weather()
-    const count = climate === "many short" ? random.between(20, 60) : random.between(1, exhausted ? 12 : 5)
+    const count = climate === "many short" ? random.between(10, 40) : random.between(1, exhausted ? 12 : 5)
     for (let i = 0; i < count; i++) this.#draw(i + 1)
     this.scene.link.onFrame = (frame) => this.#toGuest(frame)
     this.scene.kernel.onConnect = (remote) => this.#answer(this.#byFarPort.get(remote[4]!)!)

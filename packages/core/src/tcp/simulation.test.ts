@@ -12,7 +12,7 @@ import { describe, expect, test } from "vitest"
 import { CLIMATES, TcpWorld } from "../sim/tcp-world.ts"
 
 const only = env["SIM_SEED"]
-const count = Number(env["SIM_SEEDS"] ?? 40)
+const count = Number(env["SIM_SEEDS"] ?? 25)
 const seeds = only === undefined ? Array.from({ length: count }, (_, i) => i + 1) : [Number(only)]
 
 describe("no byte is lost, repeated or reordered, and nothing is left behind", () => {
