@@ -92,6 +92,8 @@ struct Engine {
   uint32_t sourceEvents[sourceMax] = {};
   uint32_t sourceCount = 1;
 
+  /** Send buffer of a socket with a near peer: what is wanted, or as much as this host grants (tcp-info.cc). */
+  int32_t nearBuffer = 0;
   uint8_t* skipBlock = nullptr;
   Pcap* pcap = nullptr;
   /** The thread in the target network namespace (namespace.h), once it was entered. */

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs"
+
 import {
   ADDRESS_LOCAL,
   ADDRESS_REMOTE,
@@ -391,6 +393,17 @@ test("what the kernel knows of a connection", () => {
   expect(kernel.setKeepalive(server)).toBe(0)
   expect(kernel.setHopLimit(server, 4, 9)).toBe(0)
   expect(kernel.tcpInfo(-1)).toBe(-9)
+})
+
+test("the send buffer of a near peer is made large, and told as it is then", () => {
+  const { kernel } = b
+  const { client } = pair()
+  expect(kernel.tcpInfo(client)).toBe(0)
+  const told = kernel.info[INFO_SEND_BUFFER]!
+  const limit = Number(readFileSync("/proc/sys/net/core/wmem_max", "utf8"))
+  expect(told).toBeGreaterThanOrEqual(2 * Math.min(limit, 1 << 19))
+  expect(kernel.tcpInfo(client)).toBe(0)
+  expect(kernel.info[INFO_SEND_BUFFER]).toBe(told)
 })
 
 test("urgent data stays in the stream", async () => {
