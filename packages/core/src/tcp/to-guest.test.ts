@@ -214,6 +214,49 @@ for (const peekOffset of [true, false]) {
       d.checkEmpty()
     })
 
+    test("a closed window with nothing to send into it is no reason to give the guest up", () => {
+      const d = begin()
+      d.window = 1000
+      d.say("A")
+      d.arriveData(1000)
+      d.window = 0
+      d.ack = 1001
+      d.say("A")
+      d.heard()
+      for (let i = 0; i < 20; i++) {
+        d.pass(30_000)
+        // It answers keepalives, that is all.
+        if (d.heard().length > 0) d.say("A")
+      }
+      expect(d.flows).toBe(1)
+      d.arriveData(100)
+      d.window = 1000
+      d.say("A")
+      expect(d.lines().at(-1)).toBe("PA seq 1001 ack 1 len 100")
+    })
+
+    test("the end of the stream goes into a closed window too, and is repeated as long as the guest answers", () => {
+      const d = begin()
+      d.window = 0
+      d.say("A")
+      d.socket.finish()
+      d.settle()
+      let fins = 0
+      for (let i = 0; i < 300; i++) {
+        d.pass(1000)
+        const heard = d.heard().filter((h) => h.flags.includes("F"))
+        for (const h of heard) expect(h).toMatchObject({ flags: "FA", seq: 1, length: 0 })
+        fins += heard.length
+        if (heard.length > 0) d.say("A")
+      }
+      expect(fins).toBeGreaterThan(100)
+      expect(d.flows).toBe(1)
+      d.ack = 2
+      d.say("FA")
+      expect(d.open).toBe(false)
+      d.checkEmpty()
+    })
+
     test("a window that closes over data in flight means that it was thrown away: it is sent again when it opens", () => {
       const d = begin()
       d.arriveData(3000)

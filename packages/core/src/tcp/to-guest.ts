@@ -209,11 +209,19 @@ function resendOne(ctx: Context, flow: number, header: number): number {
   w[base + STATE] = w[base + STATE]! & ~(RESEND | PROBE)
   const aligned = alignPeek(ctx, flow)
   if (aligned < 0) return aligned
-  if (got === 0 && (w[base + STATE]! & (FIN_SENT | FIN_ACKED)) === FIN_SENT) {
-    // Only the FIN is missing.
+  if (got === 0 && (w[base + STATE]! & FIN_ACKED) === 0) {
+    // Only the FIN is missing. It serves as a probe, too: Linux takes one into a closed window.
+    w[base + STATE] = (w[base + STATE]! & ~READABLE) | HOST_EOF
     if (!emitBare(ctx, flow, sequence, tcp.FIN)) return 1
+    w[base + STATE] = w[base + STATE]! | FIN_SENT
+    sent(ctx, flow, (sequence + 1) | 0)
   }
-  if (got < 0 && got !== -EAGAIN) return got
+  if (got === -EAGAIN) {
+    // Nothing is there to be sent after all.
+    w[base + STATE] = w[base + STATE]! & ~READABLE
+    return 0
+  }
+  if (got < 0) return got
   if ((w[base + STATE]! & RTO_ARMED) === 0) armRetransmission(ctx, flow)
   return 0
 }
