@@ -128,7 +128,7 @@ export interface Kernel {
    * to the arena offset `to`. */
   holdPayload(row: number, from: number, length: number, to: number): number
   /** Reads without consuming (MSG_PEEK) into the payload areas of `count` consecutive rows, `bytes` in each. With peek offsets the kernel continues where the last call
-   * ended and `skip` must be 0; else the first `skip` bytes of the queue are passed over.
+   * ended and `skip` must be 0; else the first `skip` bytes of the queue, at most 16 MiB, are passed over.
    * @returns bytes read, 0 at the end of the stream, or -errno (-EAGAIN: nothing new). */
   peekIntoFrames(fd: number, row: number, count: number, bytes: number, skip: number): number
   /** SO_PEEK_OFF: where the next peek starts, bytes from the start of the queue. */

@@ -33,6 +33,8 @@ import type { PeerScript } from "./peer-script.ts"
 import { TcpSocket } from "./tcp-socket.ts"
 
 const FIRST_FD = 100
+/** Bytes that a peek can pass over. */
+const PEEK_SKIP_MAX: number = 16 << 20
 /** What a turn costs beside waiting, microseconds. */
 const TURN_MICROS = 3
 
@@ -377,6 +379,8 @@ export class TcpKernel implements Kernel {
     const fault = this.#fault("peekIntoFrames", fd)
     if (fault < 0) return fault
     if (this.peekOffset4 && (skip !== 0 || socket.peekOffset < 0)) this.violation("peek offset is not in use")
+    // As native code.
+    if (skip > PEEK_SKIP_MAX) return -EINVAL
     const { from, length } = socket.peek(count * bytes, skip)
     const frames = this.#frames
     for (let done = 0; done < length; row++) {

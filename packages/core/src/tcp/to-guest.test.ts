@@ -300,6 +300,20 @@ for (const peekOffset of [true, false]) {
       expect(d.socket.consumed).toBe(200)
     })
 
+    test("no more is in flight than a kernel without peek offsets can pass over", () => {
+      const d = new TcpDialogue({ peekOffset })
+      d.connect({ mss: 60_000, scale: 14 })
+      d.arriveData(40 << 20)
+      for (let i = 0; i < 100; i++) d.turn(1)
+      const sent = d.heard().reduce((sum, h) => sum + h.length, 0)
+      expect(sent).toBeGreaterThan(15 << 20)
+      expect(sent).toBeLessThanOrEqual(16 << 20)
+      d.ack = 1 + sent
+      d.say("A")
+      for (let i = 0; i < 100; i++) d.turn(1)
+      expect(d.heard().reduce((sum, h) => sum + h.length, 0)).toBeGreaterThan(15 << 20)
+    })
+
     test("numbers that wrap", () => {
       const d = begin()
       const before = d.word(SEQ_TO_GUEST)

@@ -10,7 +10,7 @@ import { FD, FLOW_SHIFT, HOST_FAMILY, LAST_ACTIVE, STATE } from "../flow/table.t
 import { EAGAIN } from "../errno.ts"
 import { COUNTER } from "../stats.ts"
 import * as tcp from "../wire/tcp.ts"
-import { PACKET_MAX, RTO_AFTER_RETRIES_MS, RTO_INITIAL_MS, SERVICE_BYTES_MAX } from "./constants.ts"
+import { PACKET_MAX, RTO_AFTER_RETRIES_MS, RTO_INITIAL_MS, SERVICE_BYTES_MAX, WINDOW_MAX } from "./constants.ts"
 import { emitBare, emitSegment, segmentHeaderLength } from "./emit.ts"
 import {
   ACKED_BY_GUEST,
@@ -103,7 +103,9 @@ export function sendData(ctx: Context, flow: number): number {
   while ((w[base + STATE]! & READABLE) !== 0) {
     const sequence = w[base + SEQ_TO_GUEST]!
     const inFlight = (sequence - w[base + ACKED_BY_GUEST]!) | 0
-    const window = w[base + WINDOW_FROM_GUEST]! - inFlight
+    // No wider than windows that we offer: a peek without offset can't pass over more.
+    const offered = w[base + WINDOW_FROM_GUEST]!
+    const window = (offered < WINDOW_MAX ? offered : WINDOW_MAX) - inFlight
     if (window <= 0 || (window < mss && inFlight > 0)) {
       // Closed, or so narrow that it is better to wait for the acknowledgement (RFC 9293 section 3.8.6.2.1). The timer
       // also serves as the one that probes a closed window (section 3.8.6.1).
