@@ -287,7 +287,7 @@ export class TcpWorld {
     // A connection that trickles must end before its world does.
     const trickles =
       (peer.bytes / Math.min(peer.chunk, peer.receiveBuffer)) * peer.interval +
-      (peer.bytes / guest.script.readChunk) * guest.script.readInterval +
+      (peer.bytes / Math.min(guest.script.readChunk, buffer)) * guest.script.readInterval +
       (guest.script.bytes / peer.readChunk) * peer.readInterval
     const connection: Connection = {
       id,
@@ -297,7 +297,7 @@ export class TcpWorld {
       peer,
       far,
       farPort,
-      hopeful: !mishaps && climate !== "silence" && trickles < LIFE / 4,
+      hopeful: !mishaps && climate !== "silence" && trickles < LIFE / 8,
       told: false,
       ack: 0,
       edge: 0,

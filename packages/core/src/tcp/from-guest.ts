@@ -264,6 +264,7 @@ function acknowledgeToHost(
   const w = ctx.words
   const base = flow << FLOW_SHIFT
   const opened = window > w[base + WINDOW_FROM_GUEST]!
+  const wasClosed = w[base + WINDOW_FROM_GUEST] === 0
   w[base + WINDOW_FROM_GUEST] = window
   if (window === 0) w[base + RETRIES] = 0
   let finAcked = false
@@ -316,8 +317,9 @@ function acknowledgeToHost(
       ctx.count(COUNTER.tcpFastRetransmits)
     }
   }
-  if (closed && ack !== w[base + SENT_MAX]) {
-    // A closed window with data in flight: Linux (from 6.8, under memory pressure) has dropped that data.
+  if ((closed || wasClosed) && ack !== w[base + SENT_MAX]) {
+    // A closed window with data in flight: Linux (from 6.8, under memory pressure) has dropped that data. A probe that is
+    // still in flight when the window opens was not taken either.
     rewind(ctx, flow)
   }
   if ((w[base + STATE]! & (READABLE | RESEND)) !== 0 || opened) ctx.work.add(flow)

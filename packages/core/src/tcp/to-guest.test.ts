@@ -203,6 +203,19 @@ for (const peekOffset of [true, false]) {
       expect(d.socket.consumed).toBe(100)
     })
 
+    test("when the window opens, what a probe carried in vain goes again with the rest, at once", () => {
+      const d = begin()
+      d.window = 0
+      d.say("A")
+      d.arriveData(3000)
+      d.pass(1500)
+      expect(d.lines()).toEqual(["PA seq 1 ack 1 len 1"])
+      // The answer to the probe is lost; this tells that the guest reads again.
+      d.window = 1000
+      d.say("A")
+      expect(d.lines()).toEqual(["PA seq 1 ack 1 len 1000"])
+    })
+
     test("a guest that does not answer probes is given up like one that loses data", () => {
       const d = begin()
       d.window = 0
