@@ -83,6 +83,12 @@ Command readCommand(int argc, char** argv) {
       case userOption:
         command.user = optarg;
         break;
+      case pidFileOption:
+        command.pidFile = optarg;
+        break;
+      case logFileOption:
+        command.logFile = optarg;
+        break;
       case hostNameOption:
         command.hostName = optarg;
         break;

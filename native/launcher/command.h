@@ -20,8 +20,10 @@ struct Command {
   /** Number of the guest's connected socket, or -1. */
   int descriptor = -1;
 
-  /** Argument of --runas; empty: none. */
+  /** Arguments of --runas, --pid and --log-file; empty: none. */
   std::string user;
+  std::string pidFile;
+  std::string logFile;
 
   /** pasta: where the target network namespace comes from. "none": the program will refuse the command line, and
    * nothing is made for it. */

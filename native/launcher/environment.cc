@@ -21,6 +21,8 @@ constexpr std::string_view removed[] = {
     netnsVariable,
     goVariable,
     childVariable,
+    pidFileVariable,
+    logFileVariable,
     warningsVariable,
 };
 
@@ -52,6 +54,8 @@ std::vector<std::string> programEnvironment(char** caller, const Report& report)
   if (report.ready) say(readyVariable, std::to_string(readyFd));
   if (report.socket) say(socketVariable, std::to_string(socketFd));
   if (report.netns) say(netnsVariable, std::to_string(netnsFd));
+  if (report.pidFile) say(pidFileVariable, std::to_string(pidFileFd));
+  if (report.logFile) say(logFileVariable, std::to_string(logEditFd));
   if (report.child >= 0) {
     say(goVariable, std::to_string(goFd));
     say(childVariable, std::to_string(report.child));

@@ -14,6 +14,9 @@ struct Report {
   bool socket = false;
   /** Whether netnsFd is the target's network namespace. */
   bool netns = false;
+  /** Whether pidFileFd, and logEditFd and logAppendFd, are open. */
+  bool pidFile = false;
+  bool logFile = false;
   /** The spawned command's process, which waits for goFd; -1: none. */
   int child = -1;
   /** Lines for the user. */

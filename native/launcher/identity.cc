@@ -17,11 +17,6 @@ constexpr uint32_t idMax = 0xfffffffe;
 /** Where there is no user "nobody": what the kernel shows for users that it can't (/proc/sys/kernel/overflowuid). */
 constexpr uid_t nobodyDefault = 65534;
 
-struct Identity {
-  uid_t uid;
-  gid_t gid;
-};
-
 /** Decimal digits, as far as they are an id. @returns whether `text` is a number */
 bool parseId(const std::string& text, uint64_t& id) {
   if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos || text.size() > 10) return false;
@@ -79,24 +74,27 @@ bool raisePermitted() {
 
 }  // namespace
 
-IdentityResult changeIdentity(const std::string& runas) {
-  Identity identity = {nobodyDefault, nobodyDefault};
+Choice chooseIdentity(const std::string& runas, Identity& identity) {
+  identity = {nobodyDefault, nobodyDefault};
   if (!runas.empty()) {
-    if (!parseIdentity(runas, identity)) return IdentityResult::invalid;
+    if (!parseIdentity(runas, identity)) return Choice::invalid;
   } else if (!isInitialRoot()) {
-    return IdentityResult::kept;
+    return Choice::keep;
   } else if (const passwd* nobody = getpwnam("nobody")) {
     identity = {nobody->pw_uid, nobody->pw_gid};
   }
-  if (identity.uid == geteuid() && identity.gid == getegid()) return IdentityResult::kept;
-  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) return IdentityResult::failed;
+  return identity.uid == geteuid() && identity.gid == getegid() ? Choice::keep : Choice::change;
+}
+
+int becomeIdentity(const Identity& identity) {
+  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) return errno;
   // In a user namespace setgroups may be denied for good (user_namespaces(7)): then there is nothing to drop.
-  if (setgroups(0, nullptr) < 0 && errno != EPERM) return IdentityResult::failed;
-  if (setresgid(identity.gid, identity.gid, identity.gid) < 0) return IdentityResult::failed;
-  if (setresuid(identity.uid, identity.uid, identity.uid) < 0) return IdentityResult::failed;
+  if (setgroups(0, nullptr) < 0 && errno != EPERM) return errno;
+  if (setresgid(identity.gid, identity.gid, identity.gid) < 0) return errno;
+  if (setresuid(identity.uid, identity.uid, identity.uid) < 0) return errno;
   // /proc/self belongs to root otherwise, and with it the files that map the ids of a new user namespace.
   prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-  return raisePermitted() ? IdentityResult::changed : IdentityResult::failed;
+  return raisePermitted() ? 0 : errno;
 }
 
 }  // namespace launcher

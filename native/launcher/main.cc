@@ -16,6 +16,7 @@
 #include "daemon.h"
 #include "descriptors.h"
 #include "environment.h"
+#include "files.h"
 #include "identity.h"
 #include "installation.h"
 #include "namespaces.h"
@@ -47,6 +48,7 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 /** What has to precede the runtime in pasta: the user, the user namespace, the child that becomes the command. */
 struct Preparation {
   Targets targets;
+  Files files;
   Spawned spawned;
 };
 
@@ -54,16 +56,18 @@ Failure prepare(const Command& command, int argc, char** argv, Preparation& prep
   // The files are the caller's to open, before another user might not be allowed to.
   Failure failed = openTargets(command, prepared.targets);
   if (!failed.empty()) return failed;
-  switch (changeIdentity(command.user)) {
-    case IdentityResult::failed:
-      return failure("Couldn't change user");
-    case IdentityResult::invalid:
+  Identity identity;
+  switch (chooseIdentity(command.user, identity)) {
+    case Choice::keep:
+      break;
+    case Choice::invalid:
       // The program says what is wrong with the option.
       return {};
-    case IdentityResult::changed:
+    case Choice::change:
+      prepared.files = openFiles(command.pidFile, command.logFile);
+      errno = becomeIdentity(identity);
+      if (errno) return failure("Couldn't change user");
       if (command.user.empty()) report.warnings.push_back(identityWarning);
-      break;
-    case IdentityResult::kept:
       break;
   }
   failed = enterUserNamespace(command, prepared.targets, report.warnings);
@@ -122,8 +126,13 @@ int run(int argc, char** argv, char** environ) {
   report.ready = !command.foreground;
   report.socket = descriptor >= 0;
   report.netns = prepared.targets.netns >= 0;
+  report.pidFile = prepared.files.pid >= 0;
+  report.logFile = prepared.files.logAppend >= 0;
   int error = place(prepared.targets.netns, netnsFd);
   if (!error) error = place(prepared.spawned.go, goFd);
+  if (!error) error = place(prepared.files.pid, pidFileFd);
+  if (!error && report.logFile) error = place(prepared.files.logEdit, logEditFd);
+  if (!error && report.logFile) error = place(prepared.files.logAppend, logAppendFd);
   if (error) return fail("can't pass on descriptors", error);
 
   std::vector<std::string> arguments = {name};

@@ -101,6 +101,10 @@ inline constexpr int usernsOption = 320;
 inline constexpr int netnsOnlyOption = 322;
 /** No PID namespace for the command to spawn. */
 inline constexpr int noPidnsOption = 324;
+/** File to write the process ID to. */
+inline constexpr int pidFileOption = 'P';
+/** File to write messages to. */
+inline constexpr int logFileOption = 'l';
 /** Host name in the command's UTS namespace. */
 inline constexpr int hostNameOption = 'H';
 /** Whether the program only shows a text and exits. */
@@ -118,6 +122,12 @@ inline constexpr int netnsFd = 5;
 inline constexpr char netnsVariable[] = "PASST_NETNS_FD";
 inline constexpr int goFd = 6;
 inline constexpr char goVariable[] = "PASST_GO_FD";
+/** Where it finds files that were opened before the user changed. */
+inline constexpr int pidFileFd = 7;
+inline constexpr char pidFileVariable[] = "PASST_PID_FILE_FD";
+inline constexpr int logEditFd = 8;
+inline constexpr int logAppendFd = 9;
+inline constexpr char logFileVariable[] = "PASST_LOG_FILE_FD";
 /** The command's process. */
 inline constexpr char childVariable[] = "PASST_CHILD_PID";
 /** Lines for the user. */

@@ -57,7 +57,7 @@ export function start(options: PasstOptions, launch: Launch): number {
 /** Everything up to readiness. @param made gets the paths of files that this run has made
  * @returns the loop */
 function prepare(options: PasstOptions, launch: Launch, made: string[]): () => number {
-  const logger = openLog("passt", options, launch.readyFd === null)
+  const logger = openLog("passt", options, launch, launch.readyFd === null)
   for (const warning of [...launch.warnings, ...options.warnings]) logger.warning(warning)
   const identity = chooseIdentity(options.runAs?.text, isInitialUserNamespaceRoot(), { lookupUser, lookupGroup })
   if (identity.error) throw new StartError(identity.error)
@@ -80,7 +80,7 @@ function prepare(options: PasstOptions, launch: Launch, made: string[]): () => n
   openLink(link, options, launch)
   if (link.path !== "") made.push(link.path)
   link.watch(REF_LINK << REF_SHIFT)
-  const pidFile = openPidFile(options.pidFile, made)
+  const pidFile = openPidFile(options.pidFile, made, launch.pidFileFd)
   const { engine, followNeighbours } = assemble(options, config, kernel, link, rules, logger)
   listen(engine)
   // Low ports are bound by now, files are open: nothing that follows needs a privilege.

@@ -67,7 +67,7 @@ export function start(options: PastaOptions, launch: Launch): number {
  * @returns the loop */
 function prepare(options: PastaOptions, launch: Launch, made: string[]): () => number {
   const { command } = launch
-  const logger = openLog("pasta", options, launch.readyFd === null && !command)
+  const logger = openLog("pasta", options, launch, launch.readyFd === null && !command)
   for (const warning of [...launch.warnings, ...options.warnings]) logger.warning(warning)
   // The launcher has become that user, if there is one.
   const identity = chooseIdentity(options.runAs?.text, false, { lookupUser, lookupGroup })
@@ -83,7 +83,7 @@ function prepare(options: PastaOptions, launch: Launch, made: string[]): () => n
   checkResult("Couldn't enter network namespace", kernel.enterNamespace(launch.netnsFd))
   closeSync(launch.netnsFd)
   const { link, name } = openInterface(options, config, kernel, frames, logger)
-  const pidFile = openPidFile(options.pidFile, made)
+  const pidFile = openPidFile(options.pidFile, made, launch.pidFileFd)
   kernel.enableSplice()
   const { engine, followNeighbours } = assemble(options, config, kernel, link, rules, logger, {
     splice: { inbound: options.splice, toLoopback: options.toNamespaceLoopback, only: options.spliceOnly },

@@ -7,8 +7,13 @@ import {
   CHILD_VARIABLE,
   GO_FD,
   GO_VARIABLE,
+  LOG_APPEND_FD,
+  LOG_EDIT_FD,
+  LOG_FILE_VARIABLE,
   NETNS_FD,
   NETNS_VARIABLE,
+  PID_FILE_FD,
+  PID_FILE_VARIABLE,
   READY_FD,
   READY_VARIABLE,
   SOCKET_FD,
@@ -61,6 +66,12 @@ inline constexpr int netnsFd = ${NETNS_FD};
 inline constexpr char netnsVariable[] = "${NETNS_VARIABLE}";
 inline constexpr int goFd = ${GO_FD};
 inline constexpr char goVariable[] = "${GO_VARIABLE}";
+/** Where it finds files that were opened before the user changed. */
+inline constexpr int pidFileFd = ${PID_FILE_FD};
+inline constexpr char pidFileVariable[] = "${PID_FILE_VARIABLE}";
+inline constexpr int logEditFd = ${LOG_EDIT_FD};
+inline constexpr int logAppendFd = ${LOG_APPEND_FD};
+inline constexpr char logFileVariable[] = "${LOG_FILE_VARIABLE}";
 /** The command's process. */
 inline constexpr char childVariable[] = "${CHILD_VARIABLE}";
 /** Lines for the user. */

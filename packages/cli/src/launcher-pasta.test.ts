@@ -12,6 +12,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs"
@@ -36,6 +37,11 @@ try { report.link.target = fs.readlinkSync("/proc/self/fd/5") } catch {}
 report.map = fs.readFileSync("/proc/self/uid_map", "utf8").trim()
 fs.writeSync(1, JSON.stringify(report) + "\\n")
 if (process.env.PROGRAM === "fail") process.exit(3)
+if (process.env.PASST_PID_FILE_FD) fs.writeSync(7, "pid")
+if (process.env.PASST_LOG_FILE_FD) {
+  fs.writeSync(8, "first,")
+  fs.writeSync(9, "second")
+}
 if (process.env.PASST_GO_FD) fs.writeSync(6, "g")
 if (process.env.PASST_READY_FD) fs.writeSync(4, "r")
 // Stays until the command's end can be seen, as pasta does.
@@ -226,6 +232,26 @@ describe.runIf(possible)("a command to spawn", () => {
     expect(report!.link.user).toBe(own("user"))
     // Its /proc stays its own.
     expect(existsSync(`/proc/${process.pid}`)).toBe(true)
+  })
+
+  it("writes files where only its caller may", () => {
+    const folder = join(root, "private")
+    mkdirSync(folder, { mode: 0o700 })
+    const [pid, log] = [join(folder, "pid"), join(folder, "log")]
+    writeFileSync(log, "what was there before")
+    const { report, stderr } = run(["--pid", pid, "--log-file", log, "true"])
+    expect(stderr).toBe("")
+    expect(readLaunch(report!.env)).toMatchObject({ pidFileFd: 7, logFileFds: { edit: 8, append: 9 } })
+    expect([pid, log].map((path) => readFileSync(path, "utf8"))).toEqual(["pid", "first,second"])
+    expect(statSync(pid).mode & 0o777).toBe(0o600)
+    // One that can't be opened is the program's to report, and so is every file where the user stays.
+    const none = { pidFileFd: null, logFileFds: null }
+    for (const args of [
+      ["-P", "/nowhere/pid"],
+      ["--runas", "0", "-P", pid, "-l", log],
+    ]) {
+      expect(readLaunch(run([...args, "true"]).report!.env)).toMatchObject(none)
+    }
   })
 
   it("runs as another user", () => {

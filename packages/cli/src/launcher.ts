@@ -17,6 +17,13 @@ export const NETNS_VARIABLE = "PASST_NETNS_FD"
 export const GO_FD = 6
 export const GO_VARIABLE = "PASST_GO_FD"
 export const CHILD_VARIABLE = "PASST_CHILD_PID"
+/** pasta, where the user changes before the program starts: the files of --pid and --log-file, opened before. The log's
+ * has a descriptor for moving its contents, and one for appending. */
+export const PID_FILE_FD = 7
+export const PID_FILE_VARIABLE = "PASST_PID_FILE_FD"
+export const LOG_EDIT_FD = 8
+export const LOG_APPEND_FD = 9
+export const LOG_FILE_VARIABLE = "PASST_LOG_FILE_FD"
 /** Lines for the user's log. */
 export const WARNINGS_VARIABLE = "PASST_WARNINGS"
 
@@ -29,6 +36,10 @@ export interface Launch {
   readonly netnsFd: number | null
   /** The command that waits to be started; null: none. */
   readonly command: { readonly goFd: number; readonly pid: number } | null
+  /** The file of `--pid`, open; null: the program's to open, if there is one. */
+  readonly pidFileFd: number | null
+  /** The same for `--log-file`. */
+  readonly logFileFds: { readonly edit: number; readonly append: number } | null
   /** What went wrong in the launcher without being fatal, one line each. */
   readonly warnings: readonly string[]
 }
@@ -43,6 +54,8 @@ export function readLaunch(environment: Readonly<Record<string, string | undefin
     readyFd: passed(READY_VARIABLE, READY_FD),
     netnsFd: passed(NETNS_VARIABLE, NETNS_FD),
     command: goFd !== null && Number.isSafeInteger(pid) && pid > 0 ? { goFd, pid } : null,
+    pidFileFd: passed(PID_FILE_VARIABLE, PID_FILE_FD),
+    logFileFds: passed(LOG_FILE_VARIABLE, LOG_EDIT_FD) === null ? null : { edit: LOG_EDIT_FD, append: LOG_APPEND_FD },
     warnings: environment[WARNINGS_VARIABLE]?.split("\n") ?? [],
   }
 }

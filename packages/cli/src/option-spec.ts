@@ -26,6 +26,8 @@ export const LAUNCHER_ROLES = {
   userns: "User namespace to join",
   netnsOnly: "Stay in the user namespace",
   noPidns: "No PID namespace for the command to spawn",
+  pidFile: "File to write the process ID to",
+  logFile: "File to write messages to",
   hostName: "Host name in the command's UTS namespace",
 } as const
 export type LauncherRole = keyof typeof LAUNCHER_ROLES

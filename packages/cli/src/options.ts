@@ -76,6 +76,7 @@ and
     standard: "system log, or standard error in the foreground",
     man: "The file is created with mode 0600. Its first line tells version, executable and PID.",
     status: "built",
+    launcher: "logFile",
   },
   {
     name: "log-size",
@@ -106,6 +107,7 @@ Root is refused by name; the number 0 keeps it.`,
     help: "Write the process ID to a file",
     man: "The file is created with mode 0600 or overwritten. It is not removed at exit.",
     status: "built",
+    launcher: "pidFile",
   },
   {
     name: "pcap",

@@ -2,10 +2,11 @@
 import { closeSync, existsSync, openSync, writeSync } from "node:fs"
 import { systemError } from "./error.ts"
 
-/** @param made gets the path if the file is this run's own
+/** @param made gets the path if the file is this run's own @param opened the descriptor that the launcher has opened
  * @returns the descriptor, -1 without a PID file */
-export function openPidFile(path: string | null, made: string[]): number {
+export function openPidFile(path: string | null, made: string[], opened: number | null): number {
   if (path === null) return -1
+  if (opened !== null) return opened
   // One that a caller has made (QEMU does) stays the caller's.
   if (!existsSync(path)) made.push(path)
   try {

@@ -20,6 +20,8 @@ const NEWLINE = 10
 
 export interface LogFileOptions {
   readonly path: string
+  /** The file, open already: for moving its contents, and for appending. */
+  readonly opened?: { readonly edit: number; readonly append: number }
   /** Limit, bytes, at least LOG_BYTES_MIN. */
   readonly bytesMax?: number
   /** What the first line says: name, version, path of the executable, process id. */
@@ -47,9 +49,10 @@ export class LogFile {
     this.#bytesMax = Math.max(options.bytesMax ?? LOG_BYTES_DEFAULT, LOG_BYTES_MIN)
     const header = Buffer.from(`${options.name} ${options.version}: ${options.executable} (${options.pid})\n`)
     this.#headerBytes = header.length
-    this.#edit = openSync(options.path, "w+", 0o600)
+    const { opened, path } = options
+    this.#edit = opened ? opened.edit : openSync(path, "w+", 0o600)
     try {
-      this.#append = openSync(options.path, "a", 0o600)
+      this.#append = opened ? opened.append : openSync(path, "a", 0o600)
     } catch (error) {
       closeSync(this.#edit)
       throw error
