@@ -30,6 +30,9 @@ static uint32_t take32(const uint8_t* at) {
   return uint32_t{at[0]} << 24 | uint32_t{at[1]} << 16 | uint32_t{at[2]} << 8 | at[3];
 }
 
+/** Whether a frame that is not to be cut may have this length. */
+static bool legal(int32_t frame) { return frame >= etherHeader && frame <= frameLengthMax; }
+
 /** Length of a frame on the medium, prefix included. */
 static int32_t onWire(int32_t frame) { return prefixBytes + (frame < frameLengthMin ? frameLengthMin : frame); }
 
@@ -60,7 +63,8 @@ int64_t Transmit::pending(const Engine& engine, int32_t to) const {
     const int32_t done = row == row_ ? frame_ : 0;
     Cut cut;
     if (!(engine.column(columnFlags)[row] & (frameSegmentTcp4 | frameSegmentTcp6))) {
-      bytes += onWire(engine.column(columnLength)[row]);
+      const int32_t length = engine.column(columnLength)[row];
+      if (legal(length)) bytes += onWire(length);
     } else if (cutOf(engine, row, &cut)) {
       for (int32_t i = done; i < cut.frames; i++) {
         const int32_t left = cut.payload - i * cut.mss;
@@ -84,10 +88,9 @@ void Transmit::piece(const uint8_t* at, int32_t length, bool merge) {
 
 void Transmit::plain(Engine& engine) {
   const int32_t length = engine.column(columnLength)[row_];
-  const int32_t wire = onWire(length);
-  uint8_t* const frame = engine.rowBytes(row_, 0, wire - prefixBytes);
-  const bool sane = frame && engine.column(columnOffset)[row_] >= prefixBytes && length >= etherHeader &&
-                    length <= frameLengthMax;
+  const int32_t wire = legal(length) ? onWire(length) : 0;
+  uint8_t* const frame = legal(length) ? engine.rowBytes(row_, 0, wire - prefixBytes) : nullptr;
+  const bool sane = frame && engine.column(columnOffset)[row_] >= prefixBytes;
   if (!sane ||
       ((engine.column(columnFlags)[row_] & frameNeedsChecksum) &&
        !finishChecksum(frame, length, engine.column(columnChecksumStart)[row_],
@@ -115,7 +118,7 @@ bool cutOf(const Engine& engine, int32_t row, Cut* cut) {
   cut->header = cut->tcp + (frame[cut->tcp + tcpOffset] >> 4) * 4;
   if (cut->header < cut->tcp + 20 || cut->header > headerMax || cut->header > length) return false;
   cut->payload = length - cut->header;
-  cut->frames = cut->payload == 0 ? 1 : (cut->payload + cut->mss - 1) / cut->mss;
+  cut->frames = cut->payload == 0 ? 1 : (cut->payload - 1) / cut->mss + 1;
   const int32_t largest = cut->payload < cut->mss ? cut->payload : cut->mss;
   return cut->header + largest <= frameLengthMax;
 }

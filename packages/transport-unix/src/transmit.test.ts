@@ -141,6 +141,8 @@ describe("plain frames", () => {
     const spoil: ((row: number) => void)[] = [
       (row) => (s.frames.length[row] = 13),
       (row) => (s.frames.length[row] = FRAME_LENGTH_MAX + 1),
+      (row) => (s.frames.length[row] = 0x7fff_ffff),
+      (row) => (s.frames.length[row] = -0x8000_0000),
       (row) => (s.frames.offset[row] = -1),
       (row) => (s.frames.offset[row] = 0x7fff_ffff),
       (row) => (s.frames.checksumStart[row] = 99),
