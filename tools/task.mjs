@@ -111,8 +111,9 @@ switch (task) {
     }
     install()
     run("oxfmt", ["--check", "."])
-    run("oxlint", ["--quiet"])
+    run("oxlint", ["--deny-warnings"])
     run("tsc", ["-b"])
+    for (const project of ["tools", "test-e2e"]) run("tsc", ["-p", project])
     run("node", ["tools/check-layers.ts"])
     run("node", ["tools/check-hot-path.ts"])
     break

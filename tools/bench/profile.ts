@@ -28,7 +28,7 @@ type Kind = "javascript" | "native" | "collector"
 
 const kindOf = (symbol: string, object: string): Kind => {
   if (/Scavenge|MarkCompact|Sweep|GarbageCollect/.test(symbol)) return "collector"
-  if (/\/perf-\d+\.map$/.test(object) || /\/node$/.test(object)) return "javascript"
+  if (/\/perf-\d+\.map$/.test(object) || object.endsWith("/node")) return "javascript"
   return "native"
 }
 

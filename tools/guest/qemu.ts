@@ -62,22 +62,22 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
     options.socket === undefined
       ? ["-nic", "none"]
       : [
-          ...["-netdev", `stream,id=net,server=off,addr.type=unix,addr.path=${options.socket}`],
-          ...["-device", deviceArgument(nic, options.mac)],
-        ]
+          ["-netdev", `stream,id=net,server=off,addr.type=unix,addr.path=${options.socket}`],
+          ["-device", deviceArgument(nic, options.mac)],
+        ].flat()
   const command = [
-    ...[QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
-    ...["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256"],
-    ...["-kernel", image.kernel, "-initrd", image.initramfs],
-    ...["-append", `console=ttyS0 quiet panic=-1 mitigations=off guest.net=${options.network ?? "dhcp"}`],
-    ...["-chardev", "stdio,id=log,signal=off", "-serial", "chardev:log"],
-    ...["-device", "virtio-serial-pci"],
-    ...["-chardev", `socket,id=console,path=${consoleSocket},server=on,wait=off`],
-    ...["-device", "virtconsole,chardev=console,nr=0"],
-    ...["-chardev", `socket,id=command,path=${commandSocket},server=on,wait=off`],
-    ...["-device", "virtserialport,chardev=command,name=agent,nr=1"],
-    ...network,
-  ]
+    [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
+    ["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256"],
+    ["-kernel", image.kernel, "-initrd", image.initramfs],
+    ["-append", `console=ttyS0 quiet panic=-1 mitigations=off guest.net=${options.network ?? "dhcp"}`],
+    ["-chardev", "stdio,id=log,signal=off", "-serial", "chardev:log"],
+    ["-device", "virtio-serial-pci"],
+    ["-chardev", `socket,id=console,path=${consoleSocket},server=on,wait=off`],
+    ["-device", "virtconsole,chardev=console,nr=0"],
+    ["-chardev", `socket,id=command,path=${commandSocket},server=on,wait=off`],
+    ["-device", "virtserialport,chardev=command,name=agent,nr=1"],
+    network,
+  ].flat()
   const began = performance.now()
   const qemu = (options.start ?? start)(command, { stdio: ["ignore", "pipe", "pipe"] })
   let said = ""

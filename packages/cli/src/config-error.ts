@@ -23,7 +23,7 @@ export class UsageError extends Error {
 /** Messages quote what the user wrote, which may have line breaks, or sequences that a terminal would follow: control
  * characters are shown as JSON writes them. */
 function oneLine(text: string): string {
-  return text.replaceAll(/[\x00-\x1f\x7f-\x9f\u2028\u2029]/g, (character) => {
+  return text.replaceAll(/[\p{Cc}\u2028\u2029]/gu, (character) => {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
   })
 }
