@@ -178,10 +178,15 @@ static int32_t probePeekOffset(Engine&, int32_t family) {
   return result == 0;
 }
 
+/** Room for datagrams that arrive while this process waits for its processor: the usual buffer holds less than 300, which a
+ * sender makes in a fraction of a millisecond. The kernel grants as much as net.core.rmem_max. */
+static int32_t wantBursts(int fd) { return option(fd, SOL_SOCKET, SO_RCVBUF, 1 << 20); }
+
 static int32_t udpSocket(Engine& engine, int32_t family, int32_t freebind, int32_t place) {
   const int32_t fd = makeSocket(engine, family, SOCK_DGRAM, IPPROTO_UDP, place);
   if (fd < 0) return fd;
   int32_t error = wantErrors(fd, family);
+  if (!error) error = wantBursts(fd);
   if (!error && freebind) error = wantFreebind(fd, family);
   return error ? abandon(fd, error) : fd;
 }
@@ -195,6 +200,7 @@ static napi_value listenUdp(napi_env env, napi_callback_info info) {
   const int32_t fd = makeSocket(engine, family, SOCK_DGRAM, IPPROTO_UDP, arguments.integer(4));
   if (fd < 0) return arguments.result(fd);
   int32_t error = prepareListener(fd, family, dualStack, arguments.text(2), arguments.integer(3) != 0);
+  if (!error) error = wantBursts(fd);
   if (!error && family == 6) error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
   if (!error && family == 4) error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
   if (!error) error = bindLocal(engine, fd, family);

@@ -33,6 +33,7 @@
 #include "namespace.h"
 #include "pcap.h"
 #include "transmit.h"
+#include "udp-run.h"
 #include "vnet-header.h"
 
 namespace passt {
@@ -271,6 +272,45 @@ static bool sendRow(TapLink& link, int32_t row) {
   return put(link, &whole, 1);
 }
 
+/** Sends datagrams of several rows as one super-frame. @returns false when the device is gone */
+static bool sendRun(TapLink& link, UdpRun& run, int32_t row) {
+  Engine& engine = link.engine;
+  if (engine.pcap) {
+    // As the guest's sockets will see them.
+    for (int32_t i = row; i < row + run.rows; i++) {
+      const auto length = static_cast<size_t>(engine.column(columnLength)[i]);
+      uint8_t* const frame = engine.rowBytes(i, 0, static_cast<int32_t>(length));
+      if (engine.column(columnFlags)[i] & frameNeedsChecksum) {
+        engine.pcap->unfinished(frame, length, run.header - 8, 6);
+      } else {
+        engine.pcap->frame(frame, length);
+      }
+    }
+  }
+  joinUdpRun(run);
+  VnetHeader header = plainVnetHeader(true, run.header, run.header - 8, 6);
+  header.gsoType = vnetGsoUdp;
+  header.gsoSize = static_cast<uint16_t>(run.each);
+  memcpy(run.frame - vnetHeaderBytes, &header, sizeof header);
+  run.pieces[0].iov_base = run.frame - vnetHeaderBytes;
+  run.pieces[0].iov_len += static_cast<size_t>(vnetHeaderBytes + run.header);
+  return put(link, run.pieces, run.rows);
+}
+
+/** Sends rows behind virtio's header, until all are sent or the device is gone. */
+static void sendRows(TapLink& link, int32_t to) {
+  const bool runs = link.state[stateOffloads] & static_cast<int32_t>(tunUso4);
+  UdpRun run;
+  for (int32_t row = rxFrameMax; row < to;) {
+    if (runs && link.engine.column(columnOffset)[row] >= vnetHeaderBytes && findUdpRun(link.engine, row, to, &run)) {
+      if (!sendRun(link, run, row)) return;
+      row += run.rows;
+    } else if (!sendRow(link, row++)) {
+      return;
+    }
+  }
+}
+
 /** Sends what transmit.h has prepared for a stream: one write for each frame, whose length stands before it. */
 static bool sendPrepared(TapLink& link) {
   const iovec* piece = link.transmit.pieces();
@@ -304,7 +344,7 @@ static int32_t flush(TapLink& link, int32_t to) {
   if (!engine.arena || to < rxFrameMax || to > frameMax) return -EINVAL;
   if (link.fd < 0 || link.failed != 0) return 0;
   if (link.vnet) {
-    for (int32_t row = rxFrameMax; row < to && sendRow(link, row); row++) continue;
+    sendRows(link, to);
   } else {
     Transmit& transmit = link.transmit;
     transmit.prepare(engine, to);
