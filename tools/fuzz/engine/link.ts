@@ -78,7 +78,8 @@ export class FuzzLink implements Link {
       offset[row] = at
       length[row] = frame.length
       window[row] = frame.length
-      flags[row] = 0
+      // Some media leave checksums to the receiver; which frames these are follows from the frames themselves.
+      flags[row] = frame[frame.length - 1]! % 8 === 7 ? FRAME_NEEDS_CHECKSUM : 0
       at += frame.length
     })
     arena.fill(this.#poison, at, Math.min(at + GAP_MAX, RX_ARENA_BYTES))
