@@ -145,10 +145,10 @@ class Stream {
  private:
   /** Before anything is read there must be a place for what the target may not take. */
   bool havePipe() {
-    pipe_ = splicer_.takePipe();
-    if (pipe_ >= 0) return true;
-    conditions_ |= splicedNoPipe;
-    return false;
+    const int32_t taken = splicer_.takePipe();
+    if (taken >= 0) pipe_ = taken;
+    else conditions_ |= splicedNoPipe;
+    return taken >= 0;
   }
 
   /** From the pipe to the target. */

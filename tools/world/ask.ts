@@ -5,7 +5,7 @@ import type { Namespace } from "./namespace.ts"
 
 const CLIENT: string = join(import.meta.dirname, "client.ts")
 
-export type Job = "http" | "tcp" | "udp" | "upload" | "download" | "downloadAfterEnd" | "many" | "hold"
+export type Job = "http" | "tcp" | "udp" | "upload" | "download" | "downloadAfterEnd" | "many" | "short" | "hold"
 
 /** The command line of a client's job. */
 export function clientCommand(job: Job, ...rest: readonly (string | number)[]): string[] {

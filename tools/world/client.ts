@@ -8,6 +8,7 @@
 //   download ADDRESS PORT COUNT SEED     ask for the deterministic stream, hash what comes
 //   downloadAfterEnd ADDRESS PORT COUNT SEED    the same, our side closed before the first byte comes
 //   many ADDRESS PORT COUNT              that many echo connections open at once, each with an exchange of its own
+//   short ADDRESS PORT COUNT RATE        echo connections one after the other, several at a time, RATE begun per second
 //   hold ADDRESS PORT                    connect, print "connected", stay until the peer closes
 import { createHash } from "node:crypto"
 import { createSocket } from "node:dgram"
@@ -97,6 +98,23 @@ async function many(address: string, port: number, count: number): Promise<Resul
   return { count: answers.filter(Boolean).length }
 }
 
+async function short(address: string, port: number, count: number, rate: number): Promise<Result> {
+  const began = performance.now()
+  const running: Promise<boolean>[] = []
+  const one = async (index: number): Promise<boolean> => {
+    const text = `connection ${index}`
+    const result = await exchange(address, port, Readable.from([text])).catch(() => ({ text: "" }))
+    return result.text === text
+  }
+  for (let index = 0; index < count;) {
+    const due = Math.min(count, Math.floor(((performance.now() - began) * rate) / 1000) + 1)
+    while (index < due) running.push(one(index++))
+    await new Promise((resolve) => setTimeout(resolve, 1))
+  }
+  const answers = await Promise.all(running)
+  return { count: answers.filter(Boolean).length }
+}
+
 async function hold(address: string, port: number): Promise<Result> {
   const socket = await opened(address, port)
   process.stdout.write("connected\n")
@@ -122,6 +140,8 @@ async function job(name: string, rest: readonly string[]): Promise<Result> {
       return await download(address, port, `${third} ${fourth}\n`, true)
     case "many":
       return await many(address, port, Number(third))
+    case "short":
+      return await short(address, port, Number(third), Number(fourth))
     case "hold":
       return await hold(address, port)
     default:
