@@ -33,12 +33,11 @@ function privateMemory(pid: number): number {
 async function listening(space: Namespace, protocol: "tcp" | "udp"): Promise<number[]> {
   const state = protocol === "tcp" ? "listening" : "unconnected"
   const text = await space.must(["ss", "-Hn", `--${protocol}`, "state", state])
-  const column = protocol === "tcp" ? 2 : 2
-  const ports = text
+    const ports = text
     .trim()
     .split("\n")
     .filter((line) => line !== "")
-    .map((line) => Number(line.trim().split(/\s+/)[column]!.split(":").at(-1)))
+    .map((line) => Number(line.trim().split(/\s+/)[2]!.split(":").at(-1)))
   return [...new Set(ports)].toSorted((a, b) => a - b)
 }
 
@@ -223,7 +222,7 @@ describe.runIf(possible)("port options", () => {
     const rest = ["-t", "-u", "-T", "-U"].flatMap((option) => (given(option) ? [] : [option, "none"]))
     const stage = await createPastaStage(["--config-net", ...rest, ...args])
     try {
-      await startServers(stage.guest, [HOST.ipv4, HOST.ipv6, "127.0.0.1"])
+      await startServers(stage.guest, [HOST.ipv4, HOST.ipv6])
       await check(stage)
     } finally {
       await stage.close()
@@ -240,7 +239,7 @@ describe.runIf(possible)("port options", () => {
   })
 
   test("all ports but the excluded and the ephemeral ones", async () => {
-    await withPasta(["-t", "all,~80,~9000-9002", "-u", "~1-6,~8-65535"], async ({ world }) => {
+    await withPasta(["-t", "all,~80,~9000-9002,~9100-65535", "-u", "~1-6,~8-65535"], async ({ world }) => {
       expect(await reaches(world.host, "127.0.0.1", PORT.echo)).toBe(true)
       for (const port of [80, 9000, 9002]) expect(await listening(world.host, "tcp")).not.toContain(port)
       expect((await ask(world.host, "tcp", "127.0.0.1", PORT.whoami, "")).text).toContain(HOST.ipv4)
@@ -256,7 +255,8 @@ describe.runIf(possible)("port options", () => {
   })
 
   test("--host-lo-to-ns-lo reaches what listens on loopback alone", async () => {
-    await withPasta(["--host-lo-to-ns-lo", "-t", "19003:9003"], async ({ world }) => {
+    await withPasta(["--host-lo-to-ns-lo", "-t", "19003:9003"], async ({ guest, world }) => {
+      await startServers(guest, ["127.0.0.1"])
       expect((await ask(world.host, "tcp", "127.0.0.1", 19_003, "")).text).toMatch(/^127\.0\.0\.1 /)
     })
   })

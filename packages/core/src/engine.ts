@@ -18,6 +18,7 @@ import {
   REF_SHIFT,
   REF_SPLICE,
 } from "./context.ts"
+import { LISTENER } from "./datagram/state.ts"
 import {
   BATCH_HEAD,
   BATCH_TAIL,
@@ -98,6 +99,7 @@ export class Engine {
     this.udp = new Udp(this.ctx, this.listeners, this.udpSplice)
     this.ping = new Ping(this.ctx)
     this.#sweepAt = this.ctx.now
+    this.listeners.onClosed = (slot) => this.#listenerClosed(slot)
   }
 
   get counters(): Counters {
@@ -207,6 +209,21 @@ export class Engine {
     const kind = this.ctx.words[(flow << FLOW_SHIFT) + KIND]!
     if (kind === KIND_TCP_SPLICE) this.tcpSplice?.event(flow, side, mask)
     else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.event(flow, side, mask)
+  }
+
+  /** A port is not listened on any more, because its service is gone: flows of datagrams end as well, for their sockets keep the
+   * port from whoever wants it next. Connections end by themselves, and are in nobody's way. */
+  #listenerClosed(slot: number): void {
+    const { ctx } = this
+    const { words } = ctx
+    for (let flow = 0; flow < ctx.flows.highWater; flow++) {
+      const base = flow << FLOW_SHIFT
+      const kind = words[base + KIND]!
+      if (kind !== KIND_UDP && kind !== KIND_UDP_SPLICE_IN && kind !== KIND_UDP_SPLICE_OUT) continue
+      if (words[base + LISTENER] !== slot) continue
+      if (kind === KIND_UDP) ctx.retire(flow, false)
+      else this.udpSplice?.end(flow)
+    }
   }
 
   #timer(flow: number): void {

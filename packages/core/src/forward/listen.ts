@@ -21,6 +21,8 @@ export class Listeners {
   readonly #first: Int32Array
   /** Our sockets per port, by protocol and place: so that what we listen for does not pass for somebody else's. */
   readonly #ours: readonly Uint8Array[]
+  /** Called with the slot of a socket that was closed because its port is not wanted any more. */
+  onClosed: ((slot: number) => void) | undefined
   /** Sockets that are open. */
   count = 0
 
@@ -150,7 +152,9 @@ export class Listeners {
   closePort(index: number, port: number): void {
     const rule = this.#ctx.config.rules[index]!
     const slot = this.#first[index]! + port - rule.first
-    if (slot < this.fd.length) this.#closeSlot(slot)
+    if (slot >= this.fd.length || this.fd[slot]! < 0) return
+    this.#closeSlot(slot)
+    this.onClosed?.(slot)
   }
 
   #closeSlot(slot: number): void {

@@ -506,7 +506,7 @@ export class SpliceModel implements Kernel, SpliceKernel {
     return -EINVAL
   }
   setReuseAddress(): number {
-    return -EINVAL
+    return 0
   }
   receiveFrom(): number {
     return -EINVAL

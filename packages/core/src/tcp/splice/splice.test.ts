@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest"
 
-import { EADDRNOTAVAIL, ECONNRESET, EMFILE, ENETUNREACH, ENOMEM, EPIPE } from "../../errno.ts"
+import { EADDRINUSE, EADDRNOTAVAIL, ECONNRESET, EMFILE, ENETUNREACH, ENOMEM, EPIPE } from "../../errno.ts"
 import { PLACE_HOST, PLACE_NAMESPACE } from "../../kernel.ts"
 import { forwardRule, GUEST4, GUEST6, newGuest, record, words } from "../../sim/config.ts"
 import { SpliceWorld } from "../../sim/splice-world.ts"
@@ -386,6 +386,48 @@ describe("failures", () => {
     old.client.write(bytes(100))
     world.turn()
     expect(old.server().received).toEqual(bytes(100))
+  })
+
+  test("when the kernel has no port left, ports are chosen by number", () => {
+    const world = new SpliceWorld()
+    world.kernel.failNext("connect", EADDRNOTAVAIL, EADDRNOTAVAIL, 0)
+    world.kernel.failNext("bind", 0, EADDRINUSE, 0)
+    const { client, server } = world.connect()
+    client.write([1, 2, 3])
+    world.turn()
+    expect(server().received).toEqual([1, 2, 3])
+    expect(world.connected[0]!.local).toEqual(record("::", 32_771))
+    world.connect()
+    expect(world.connected[1]!.local).toBeUndefined()
+    world.engine.close()
+    expect(world.kernel.open).toBe(0)
+  })
+
+  test("after thousands of connections they are chosen by number at once, until it is quiet again", () => {
+    const world = new SpliceWorld()
+    const last = (): number | undefined => world.connected.at(-1)!.local?.[4]
+    for (let i = 0; i < 7010; i++) {
+      const { client, server } = world.connect()
+      client.end()
+      world.turn()
+      server().end()
+      world.turn()
+      if (i === 6999) expect(last()).toBeUndefined()
+    }
+    expect(last()).toBe(32_778)
+    world.kernel.timeMs += 60_000
+    world.connect()
+    expect(last()).toBe(32_779)
+    world.kernel.timeMs += 60_000
+    world.connect()
+    expect(last()).toBeUndefined()
+  })
+
+  test("when no port at all is to be had, the connection is refused", () => {
+    const world = new SpliceWorld()
+    world.kernel.fault = (call) => (call === "connect" ? EADDRNOTAVAIL : 0)
+    expect(world.connect().client.wasReset).toBe(true)
+    world.expectNothingLeft()
   })
 
   test("without flows new connections are refused", () => {

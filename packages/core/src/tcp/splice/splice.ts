@@ -28,7 +28,7 @@
  * Reads first: splice(2), pipe(7), tcp(7); RFC 9293 section 3.6 (half-close, resets).
  */
 import { type Context, REF_SHIFT, REF_SPLICE, type SpliceConfig } from "../../context.ts"
-import { EINPROGRESS } from "../../errno.ts"
+import { EADDRINUSE, EADDRNOTAVAIL, EINPROGRESS } from "../../errno.ts"
 import {
   FD,
   FLOW_SHIFT,
@@ -40,7 +40,6 @@ import {
   OUR,
   PEER,
   PORT,
-  SCOPE,
   STATE,
 } from "../../flow/table.ts"
 import type { Listeners } from "../../forward/listen.ts"
@@ -97,6 +96,14 @@ import {
 const LOST_MS = 5000
 /** How often to look whether a send queue has drained, and for a pipe, milliseconds. */
 const LOOK_MS = 10
+/** Connections within one or two times TIME_WAIT after which ports are chosen by ourselves: half of the even ports, which
+ * the kernel prefers. */
+const TIME_WAIT_MS = 60_000
+const CROWD = 7000
+/** Ports to choose from: as net.ipv4.ip_local_port_range is by default; and how many to try for one connection. */
+const PORT_FIRST = 32_768
+const PORT_LAST = 60_999
+const PORT_TRIES = 8
 const SITE = "tcp-splice"
 
 export class TcpSplice {
@@ -104,12 +111,19 @@ export class TcpSplice {
   readonly #listeners: Listeners
   readonly #config: SpliceConfig
   readonly #splice: SpliceKernel
+  /** Connections made since a time, and in a period before. */
+  #made = 0
+  #madeBefore = 0
+  #countedFrom: number
+  /** The last port that was chosen. */
+  #port: number = PORT_FIRST
 
   constructor(ctx: Context, listeners: Listeners, config: SpliceConfig, splice: SpliceKernel) {
     this.#ctx = ctx
     this.#listeners = listeners
     this.#config = config
     this.#splice = splice
+    this.#countedFrom = ctx.now
   }
 
   /** A connection was accepted: ADDRESS_REMOTE and ADDRESS_LOCAL hold its ends.
@@ -162,31 +176,61 @@ export class TcpSplice {
   /** @returns 0, or -errno: the connection is to be refused */
   #connect(flow: number, base: number, place: number): number {
     const ctx = this.#ctx
+    const w = ctx.words
+    const ours = isChosenLoopback(w, base + PEER) && place === PLACE_HOST
+    let result = !ours && this.#isCrowded() ? -EADDRNOTAVAIL : this.#tryPort(base, place, 0)
+    for (let i = 0; i < PORT_TRIES && !ours && (result === -EADDRNOTAVAIL || result === -EADDRINUSE); i++) {
+      this.#port = this.#port === PORT_LAST ? PORT_FIRST : this.#port + 1
+      result = this.#tryPort(base, place, this.#port)
+    }
+    if (result < 0 && result !== -EINPROGRESS) return result
+    w[base + STATE] = result < 0 ? CONNECTING : 0
+    const ref = (REF_SPLICE << REF_SHIFT) | (flow << 1)
+    const watched = ctx.kernel.watch(w[base + FD]!, ref)
+    return watched < 0 ? watched : ctx.kernel.watch(w[base + FD1]!, ref | 1)
+  }
+
+  /** Whether so many connections were made lately that ports are better chosen by ourselves. A port whose last connection to the
+   * same target is in TIME_WAIT is not handed out by the kernel, which looks at them one by one: half of the range used up
+   * makes that take 2 ms. One that is bound by number it lets us have (tcp_twsk_unique), which timestamps make safe (RFC 6191). */
+  #isCrowded(): boolean {
+    const { now } = this.#ctx
+    if (((now - this.#countedFrom) | 0) >= TIME_WAIT_MS) {
+      this.#madeBefore = ((now - this.#countedFrom) | 0) >= 2 * TIME_WAIT_MS ? 0 : this.#made
+      this.#made = 0
+      this.#countedFrom = now
+    }
+    this.#made++
+    return this.#made + this.#madeBefore > CROWD
+  }
+
+  /** Makes side 1 and connects it. @param port to bind to; 0: the kernel's choice @returns as connect, or -errno */
+  #tryPort(base: number, place: number, port: number): number {
+    const ctx = this.#ctx
     const { kernel } = ctx
     const { address } = kernel
     const w = ctx.words
     const family = w[base + GUEST_FAMILY]!
+    if (w[base + FD1]! >= 0) kernel.close(w[base + FD1]!)
     const fd = kernel.tcpSocket(family, place)
+    w[base + FD1] = fd
     if (fd < 0) {
       ctx.count(COUNTER.dropNoFlow)
       ctx.log("warning", SITE, "Can't open another socket, connection refused")
       return fd
     }
-    w[base + FD1] = fd
-    if (isChosenLoopback(w, base + PEER) && place === PLACE_HOST) {
-      copy(address, ADDRESS_LOCAL, w, base + PEER)
-      address[ADDRESS_LOCAL + PORT] = 0
-      address[ADDRESS_LOCAL + SCOPE] = 0
+    // So that its port can be bound again while it is in TIME_WAIT.
+    kernel.setReuseAddress(fd)
+    const chosen = isChosenLoopback(w, base + PEER) && place === PLACE_HOST
+    if (chosen || port !== 0) {
+      address.fill(0, ADDRESS_LOCAL, ADDRESS_LOCAL + ADDRESS_WORDS)
+      if (chosen) copy(address, ADDRESS_LOCAL, w, base + PEER)
+      address[ADDRESS_LOCAL + PORT] = port
       const bound = kernel.bind(fd, family)
       if (bound < 0) return bound
     }
     for (let i = 0; i < ADDRESS_WORDS; i++) address[ADDRESS_REMOTE + i] = w[base + GUEST + i]!
-    const result = kernel.connect(fd, family)
-    if (result < 0 && result !== -EINPROGRESS) return result
-    w[base + STATE] = result < 0 ? CONNECTING : 0
-    const ref = (REF_SPLICE << REF_SHIFT) | (flow << 1)
-    const watched = kernel.watch(w[base + FD]!, ref)
-    return watched < 0 ? watched : kernel.watch(fd, ref | 1)
+    return kernel.connect(fd, family)
   }
 
   /** Something changed at one of a flow's sockets. @param mask EVENT_… bits */

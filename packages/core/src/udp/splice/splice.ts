@@ -196,7 +196,7 @@ export class UdpSplice {
         ctx.count(COUNTER.dropDatagram)
         ctx.log("warning", "udp-splice-socket", "Couldn't open the sockets of a spliced flow: a datagram was dropped")
       }
-      this.#end(flow)
+      this.end(flow)
       return -1
     }
     flows.index(flow, SIDE_HOST)
@@ -341,11 +341,12 @@ export class UdpSplice {
     const base = flow << FLOW_SHIFT
     const silence = isStream(ctx.words, base) ? this.#streamSilence : this.#querySilence
     const due = (ctx.words[base + LAST_ACTIVE]! + silence) | 0
-    if (((due - ctx.now) | 0) <= 0) this.#end(flow)
+    if (((due - ctx.now) | 0) <= 0) this.end(flow)
     else ctx.timers.arm(flow, due)
   }
 
-  #end(flow: number): void {
+  /** Ends a flow. */
+  end(flow: number): void {
     const ctx = this.#ctx
     const at = (flow << FLOW_SHIFT) + FD1
     const fd = ctx.words[at]!
@@ -359,7 +360,7 @@ export class UdpSplice {
     const { flows, words } = this.#ctx
     for (let flow = 0; flow < flows.highWater; flow++) {
       const kind = words[(flow << FLOW_SHIFT) + KIND]
-      if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.#end(flow)
+      if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.end(flow)
     }
   }
 }
