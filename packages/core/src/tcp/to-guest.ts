@@ -112,7 +112,8 @@ export function sendData(ctx: Context, flow: number): number {
       if ((w[base + STATE]! & RTO_ARMED) === 0) armRetransmission(ctx, flow)
       return 0
     }
-    if (budget <= 0) return 1
+    // What is left of the share is no reason for a short segment.
+    if (budget < mss) return 1
     let want = window < budget ? window : budget
     let rows = 1
     let each = want
