@@ -325,13 +325,12 @@ export class TcpKernel implements Kernel {
     const fault = this.#fault("tcpInfo", fd)
     if (fault < 0) return fault
     const { info } = this
-    const { script } = socket
     // The kernel counts the SYN of a connection that it made, and its FIN.
     info[INFO_BYTES_ACKED] = socket.acked + (socket.active ? 1 : 0) + (socket.finAcked ? 1 : 0)
     info[INFO_SEND_WINDOW] = socket.peerWindow
     info[INFO_RTT] = socket.rtt
     info[INFO_MIN_RTT] = socket.rtt
-    info[INFO_DELIVERY_RATE] = script.rate
+    info[INFO_DELIVERY_RATE] = socket.rate
     info[INFO_SEND_BUFFER] = socket.sendBuffer
     info[INFO_SEND_QUEUED] = socket.memory
     info[INFO_SEND_MSS] = 1448

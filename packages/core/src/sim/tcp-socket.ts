@@ -39,9 +39,10 @@ export class TcpSocket {
   finAcked = false
   noSpace = false
   sendBuffer = 0
-  /** The peer's receive buffer; round-trip time. */
+  /** The peer's receive buffer; round-trip time; delivery rate. */
   window = 0
   rtt = 0
+  rate = -1
   /** Whether a write met EPIPE: what the guest sends from then on is lost. */
   broken = false
   /** Whether the peer saw a reset; the end of the guest's stream. */
@@ -83,6 +84,7 @@ export class TcpSocket {
     this.sendBuffer = script.sendBuffer
     this.window = script.window
     this.rtt = script.rtt
+    this.rate = script.rate
   }
 
   /** Starts a connection to the peer that `script` describes. @returns 0 or -errno */

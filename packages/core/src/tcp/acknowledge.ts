@@ -113,8 +113,6 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   // Payload that the send buffer takes: an eighth of the free memory is reckoned as the kernel's own overhead.
   let window = buffer - info[INFO_SEND_QUEUED]!
   window -= window >> 3
-  const held = (w[base + SEQ_FROM_GUEST]! - written) | 0
-  window -= held
   if (window < 0) window = 0
   const peer = info[INFO_SEND_WINDOW]!
   // The peer's window counts from what it has acknowledged; what waits in the send queue is ours to fill once more, so

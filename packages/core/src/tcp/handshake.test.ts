@@ -274,7 +274,9 @@ describe("from the host", () => {
   test("the guest refuses: the peer is reset", () => {
     const d = new TcpDialogue()
     d.arrive()
+    // Neither of these acknowledges our SYN.
     d.say("RA", { seq: 0, ack: 0 })
+    d.say("R", { seq: -d.iss })
     expect(d.open).toBe(true)
     d.say("RA", { seq: 0, ack: 1 })
     expect(d.socket.peerReset).toBe(true)

@@ -74,6 +74,23 @@ test("what is held is what was given, once, in order, whatever overlaps; and all
   )
 })
 
+test("truncation to the byte", () => {
+  const pool = new HoldPool(ctx)
+  const base = 1 << FLOW_SHIFT
+  ctx.words[base + HOLD_HEAD] = -1
+  ctx.words[base + HOLD_COUNT] = 0
+  frames.length[0] = LONGEST
+  for (const from of [0, 10, 30]) pool.insert(base, 0, 0, 10, from)
+  pool.truncate(base, 40)
+  expect([pool.used, pool.contiguous(base, 30)]).toEqual([3, 40])
+  pool.truncate(base, 39)
+  expect([pool.used, pool.contiguous(base, 30)]).toEqual([3, 39])
+  pool.truncate(base, 10)
+  expect([pool.used, pool.contiguous(base, 0)]).toEqual([1, 10])
+  pool.truncate(base, 0)
+  expect([pool.used, ctx.words[base + HOLD_HEAD]]).toEqual([0, -1])
+})
+
 test("a flow gets half of the pool, two get all, and what one gives back the other can have", () => {
   const pool = new HoldPool(ctx)
   const bases = [1, 2, 3].map((flow) => flow << FLOW_SHIFT)

@@ -384,6 +384,23 @@ test("a peek offset that can't be set is set again before anything is read, or b
   d.checkEmpty()
 })
 
+test("an end that was acknowledged with data that can't be thrown away is not over", () => {
+  const d = new TcpDialogue()
+  d.connect({ mss: 1000 })
+  d.arriveData(500)
+  d.socket.finish()
+  d.settle()
+  d.kernel.failNext("discard", ENOBUFS)
+  d.say("FA", { ack: 502 })
+  expect([d.flows, d.open, d.socket.consumed]).toEqual([1, true, 0])
+  d.heard()
+  d.pass(1200)
+  expect(d.lines()).toEqual(["PA seq 1 ack 2 len 500", "FA seq 501 ack 2"])
+  d.say("A", { ack: 502 })
+  expect([d.open, d.socket.consumed]).toEqual([false, 500])
+  d.checkEmpty()
+})
+
 test("a FIN that the guest acknowledges before it is sent again is not sent again", () => {
   const d = new TcpDialogue()
   d.connect({ mss: 1000 })
