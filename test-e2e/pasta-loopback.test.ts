@@ -33,7 +33,7 @@ function privateMemory(pid: number): number {
 async function listening(space: Namespace, protocol: "tcp" | "udp"): Promise<number[]> {
   const state = protocol === "tcp" ? "listening" : "unconnected"
   const text = await space.must(["ss", "-Hn", `--${protocol}`, "state", state])
-    const ports = text
+  const ports = text
     .trim()
     .split("\n")
     .filter((line) => line !== "")
