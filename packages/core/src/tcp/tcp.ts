@@ -82,8 +82,8 @@ import {
 } from "./state.ts"
 import { alignPeek, armRetransmission, rewind, sendData } from "./to-guest.ts"
 
-/** Share of the flow table that one sweep looks at: all of it within half of KEEPALIVE_MS. */
-const SWEEPS_PER_ROUND = 15
+/** Shares of the flow table, of which one is swept each second: a flow comes up every KEEPALIVE_MS. */
+const SWEEP_SHARES: number = KEEPALIVE_MS / 1000
 
 export class Tcp implements Protocol {
   readonly #ctx: Context
@@ -91,8 +91,8 @@ export class Tcp implements Protocol {
   /** Takes connections that don't go to the link. */
   readonly #splice: TcpSplice | undefined
   readonly hold: HoldPool
-  /** Next row of the flow table to sweep. */
-  #sweepAt = 0
+  /** Share of the flow table that comes next. */
+  #sweepShare = 0
   /** A descriptor in reserve: given up to accept and refuse a connection when there is no other left. */
   #reserve: number
 
@@ -223,7 +223,8 @@ export class Tcp implements Protocol {
     if ((w[base + STATE]! & ESTABLISHED) === 0) return
     if ((w[base + STATE]! & KEEPALIVE_DUE) !== 0) {
       w[base + STATE] = w[base + STATE]! & ~KEEPALIVE_DUE
-      emitBare(ctx, flow, (w[base + SEQ_TO_GUEST]! - 1) | 0, 0)
+      // Whoever has the connection answers a number that it has acknowledged (RFC 9293 section 3.8.4).
+      emitBare(ctx, flow, (w[base + ACKED_BY_GUEST]! - 1) | 0, 0)
     }
     // What travels with data, or alone, is the latest.
     if (((w[base + WRITTEN]! - w[base + ACK_TO_GUEST]!) | 0) > 0) updateAck(ctx, flow, false)
@@ -362,10 +363,9 @@ export class Tcp implements Protocol {
     const w = ctx.words
     const { flows } = ctx
     if (this.#reserve < 0) this.#reserve = ctx.kernel.tcpSocket(4, PLACE_HOST)
-    let rows = Math.ceil(flows.highWater / SWEEPS_PER_ROUND)
-    for (; rows > 0; rows--) {
-      if (this.#sweepAt >= flows.highWater) this.#sweepAt = 0
-      const flow = this.#sweepAt++
+    const share = this.#sweepShare
+    this.#sweepShare = share + 1 < SWEEP_SHARES ? share + 1 : 0
+    for (let flow = share; flow < flows.highWater; flow += SWEEP_SHARES) {
       const base = flow << FLOW_SHIFT
       if (w[base + KIND] !== KIND_TCP) continue
       if ((w[base + STATE]! & ESTABLISHED) === 0) {
