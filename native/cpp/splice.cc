@@ -23,8 +23,10 @@ namespace passt {
 
 /** Largest capacity to ask for. A pipe holds one piece of a stream, up to 32 KiB, per page of its capacity (pipe(7)). */
 static constexpr int32_t pipeBytesMax = 1 << 20;
-/** Bytes that one direction may move before the next flow has its turn. */
-static constexpr int32_t shareBytes = 1 << 20;
+/** Bytes to read at once: the more, the fewer and larger pieces leave. */
+static constexpr int32_t fillBytes = 1 << 20;
+/** Bytes after which one direction reads no more before the next flow has had its turn. */
+static constexpr int32_t shareBytes = 256 << 10;
 
 int32_t Splicer::open() {
   // Both are reserved in full, and touched as far as they are used.
@@ -167,7 +169,7 @@ class Stream {
 
   /** From the source to the pipe, as references to pages. */
   void fill() {
-    const ssize_t got = splice(from_, nullptr, splicer_.pipe(pipe_)->write, nullptr, shareBytes,
+    const ssize_t got = splice(from_, nullptr, splicer_.pipe(pipe_)->write, nullptr, fillBytes,
                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (got > 0) {
       pending_ = static_cast<int32_t>(got);

@@ -240,7 +240,7 @@ export class TcpSplice {
     const base = flow << FLOW_SHIFT
     let state = w[base + STATE]!
     if ((state & CONNECTING) !== 0 && side === 1) {
-      if ((mask & (EVENT_ERR | EVENT_HUP)) !== 0 || ctx.kernel.socketError(w[base + FD1]!) !== 0) {
+      if ((mask & (EVENT_ERR | EVENT_HUP)) !== 0) {
         this.#end(flow, true)
         return
       }
@@ -299,8 +299,10 @@ export class TcpSplice {
     }
     if ((state & (ENDED << d)) !== 0 && w[base + PENDING + d] === 0) {
       state |= DONE << d
-      // Of a dead side there is no end to be told, but a reset.
-      if ((state & (LOST << d)) === 0 && ctx.kernel.shutdownWrite(fdOf(w, base, other)) < 0) state |= LOST << other
+      // Of a dead side there is no end to be told, but a reset; and the last end of two is told by closing.
+      if ((state & ((LOST << d) | (DONE << other))) === 0 && ctx.kernel.shutdownWrite(fdOf(w, base, other)) < 0) {
+        state |= LOST << other
+      }
     }
     w[base + STATE] = state
   }
