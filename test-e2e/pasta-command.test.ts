@@ -311,7 +311,53 @@ describe.skipIf(skip)(`a namespace to join${note}`, () => {
     expect(await pasta.ended(5000)).toBe(true)
   })
 
+  test("as Podman calls it", async () => {
+    const guest = await target()
+    const netns = `/proc/${guest.pid}/ns/net`
+    const [before, after] = [
+      "--config-net -t 127.0.0.1/18080-18080:80-80 --dns-forward 169.254.1.1 -u none -T none -U none --no-map-gw --quiet",
+      "--map-guest-addr 169.254.1.2",
+    ].map((words) => words.split(" "))
+    const pasta = await daemon(...before!, "--netns", netns, ...after!)
+    // Podman looks at the addresses as soon as the parent has exited.
+    expect(await guest.must(["ip", "-o", "address", "show", "scope", "global"])).toContain(HOST.ipv4)
+    await startServers(guest, [HOST.ipv4])
+    expect(await ask(host, "http", "http://127.0.0.1:18080/")).toMatchObject({ text: PAGE })
+    // The host by the address that both have, its loopback not at all.
+    await startServers(host, [HOST.ipv4])
+    expect(await ask(guest, "tcp", "169.254.1.2", PORT.echo, "up")).toMatchObject({ text: "up" })
+    expect(await ask(guest, "tcp", ROUTER.ipv4, PORT.closed, "x")).toMatchObject({ error: "ECONNREFUSED" })
+    // What it may still do: listen on low ports, as root that Podman's namespace has.
+    const status = readFileSync(`/proc/${pasta.pid}/status`, "utf8")
+    const sets = ["Inh", "Prm", "Eff", "Bnd", "Amb"].map(
+      (name) => new RegExp(`^Cap${name}:\\s*0*(\\S+)$`, "m").exec(status)?.[1],
+    )
+    expect(sets).toEqual(["0", "400", "400", "0", "0"])
+    expect(status).toMatch(/^NoNewPrivs:\s+1$/m)
+  })
+
+  test("as rootlesskit calls it", async () => {
+    const guest = await target()
+    const words = `--foreground --stderr --ns-ifname=tap0 --mtu=65520 --no-dhcp --no-ra --address=10.0.2.100 --netmask=24
+      --gateway=10.0.2.2 --dns-forward=10.0.2.3 --no-map-gw --ipv4-only --tcp-ports=auto --udp-ports=auto`
+    const pasta = host.start([PASTA, ...words.split(/\s+/), String(guest.pid)])
+    await until("the interface", 10_000, () => readFileSync(`/proc/${guest.pid}/net/dev`, "latin1").includes("tap0"))
+    // It sets the interface up itself.
+    await ip(guest, ["link set tap0 up", "address add 10.0.2.100/24 dev tap0", "route add default via 10.0.2.2"])
+    expect(await ask(guest, "tcp", SERVER.ipv4, PORT.echo, "hello")).toMatchObject({ text: "hello" })
+    await guest.close()
+    expect(await ended(pasta, 5000)).toBe(true)
+    expect(pasta.exitCode).toBe(0)
+  })
+
   test("a name is one of ip-netns", async () => {
+    // The system's own folder stays out of it.
+    await host.must(["mount", "-t", "tmpfs", "tmpfs", "/run"])
+    await host.must(["ip", "netns", "add", "blue"])
+    const pasta = await daemon("--config-net", "--netns", "blue")
+    expect(await host.must(["ip", "-netns", "blue", "route"])).toContain(`default via ${ROUTER.ipv4}`)
+    await host.must(["ip", "netns", "delete", "blue"])
+    expect(await pasta.ended(5000)).toBe(true)
     const named = await runPastaAsRoot(host, ["--netns", "no-such-name"])
     expect(named).toMatchObject({
       status: 1,
