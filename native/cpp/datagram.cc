@@ -15,8 +15,12 @@ namespace passt {
  * pay for it. */
 static constexpr int32_t segmentsMax = 64;
 static constexpr int32_t segmentsMin = 4;
-/** Longest datagram to send that way: it must fit the MTU of the way out, and any link of the internet carries this. */
-static constexpr size_t segmentBytesMax = 1232;
+/** Longest datagram to send that way, at first: it must fit the MTU of the way out, which is mostly Ethernet's. From the first
+ * refusal on, as long as any link of the internet carries. */
+static constexpr int32_t ethernetBytesMax = 1472;
+static constexpr int32_t anyLinkBytesMax = 1232;
+/** Longest datagram of all, which the kernel holds the whole run to. */
+static constexpr int32_t payloadBytesMax = 65535 - 40 - 8;
 /** Messages per call that the kernel cuts; later datagrams go one by one. */
 static constexpr int32_t cutMax = 64;
 
@@ -100,8 +104,10 @@ static bool prepareMessages(Engine& engine, int32_t start, int32_t count, bool c
     }
     engine.iovecs[out.pieces++] = {row.payload, row.bytes};
     int32_t run = 1;
-    if (cut && out.cuts < cutMax && row.bytes > 0 && row.bytes <= segmentBytesMax) {
+    const auto bytes = static_cast<int32_t>(row.bytes);
+    if (cut && out.cuts < cutMax && bytes > 0 && bytes <= engine.runBytesMax) {
       int32_t most = count - i < segmentsMax ? count - i : segmentsMax;
+      if (most > payloadBytesMax / bytes) most = payloadBytesMax / bytes;
       if (most > gatherMax - out.pieces) most = gatherMax - out.pieces;
       Datagrams next;
       while (run < most && datagramsOf(engine, engine.gather[start + i + run], &next) && next.each == 0 &&
@@ -131,7 +137,10 @@ static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t 
     if (sent < 0) {
       // Devices without checksum offload refuse it, old kernels do not know it, small MTUs have no room.
       const bool refused = errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == EOPNOTSUPP;
-      if (messages.cuts > 0 && refused) continue;
+      if (messages.cuts > 0 && refused) {
+        if (engine.iovecs[0].iov_len > size_t{anyLinkBytesMax}) engine.runBytesMax = anyLinkBytesMax;
+        continue;
+      }
       return -errno;
     }
     int32_t rows = 0;
@@ -190,6 +199,7 @@ static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek
 }
 
 void bindDatagram(napi_env env, napi_value object, Engine* engine) {
+  engine->runBytesMax = ethernetBytesMax;
   defineHot<sendDatagrams>(env, object, "sendDatagrams", engine);
   defineHot<receiveDatagrams>(env, object, "receiveDatagrams", engine);
   defineHot<receiveFrom>(env, object, "receiveFrom", engine);

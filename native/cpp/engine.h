@@ -94,6 +94,8 @@ struct Engine {
 
   /** Send buffer of a socket with a near peer: what is wanted, or as much as this host grants (tcp-info.cc). */
   int32_t nearBuffer = 0;
+  /** Longest datagram of which several are sent as one message (datagram.cc). */
+  int32_t runBytesMax = 0;
   uint8_t* skipBlock = nullptr;
   Pcap* pcap = nullptr;
   /** The thread in the target network namespace (namespace.h), once it was entered. */

@@ -376,6 +376,15 @@ describe("super-frames of datagrams", () => {
     expect(receive(server)).toEqual(cut(fits, 50))
   })
 
+  test("runs of datagrams that a super-frame's length would not hold", () => {
+    const { client, server } = pair()
+    for (const bytes of [1232, 1472, 1473]) {
+      const want = Array.from({ length: 60 }, (_, i) => superRow(i, bytes, 0))
+      expect(b.kernel.sendDatagrams(client, 0, 60)).toBe(60)
+      expect(receive(server)).toEqual(want)
+    }
+  })
+
   test("columns of the wrong kind are one datagram", () => {
     const { client, server } = pair()
     const payload = superRow(0, 1000, 100)
