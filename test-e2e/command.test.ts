@@ -173,7 +173,8 @@ describe("bad input: one line on standard error, status 1, nothing left behind",
   })
 
   test("a port in use", async () => {
-    const other = world.host.start(["nc", "-l", "-p", "10007"], { stdio: "ignore" })
+    const listen = `require("node:net").createServer().listen(10007)`
+    const other = world.host.start([process.execPath, "-e", listen], { stdio: "ignore" })
     await until("the other listener", 5000, async () => (await world.host.must(["ss", "-Htln"])).includes(":10007"))
     const outcome = await runPasst(world.host, ["--socket", join(folder, "socket"), "-t", "10007"])
     expect(outcome).toMatchObject({ status: 1, stdout: "" })
