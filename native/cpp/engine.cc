@@ -39,10 +39,7 @@ static void closeEngine(Engine& engine) {
   engine.epollFd = engine.signalFd = -1;
   engine.spareSockets.close();
   closeSplicer(engine);
-  for (int& fd : engine.diagFds) {
-    if (fd >= 0) ::close(fd);
-    fd = -1;
-  }
+  closeListenerScan(engine);
   delete engine.pcap;
   engine.pcap = nullptr;
   if (engine.skipBlock) munmap(engine.skipBlock, skipBlockBytes);

@@ -104,6 +104,8 @@ struct Engine {
   Splicer* splicer = nullptr;
   /** Sockets that tell who listens (listeners.cc), by place. */
   int diagFds[2] = {-1, -1};
+  bool diagMissing = false;
+  int listenerFiles[2][4] = {{-1, -1, -1, -1}, {-1, -1, -1, -1}};
   Owned* owned = nullptr;
 
   iovec iovecs[gatherMax + skipBlockMax];
@@ -147,6 +149,9 @@ int32_t watchFor(Engine& engine, int32_t fd, int32_t ref, uint32_t mask, uint32_
 
 /** Lets no signal wake an engine that is going. */
 void forgetSignals(Engine& engine);
+
+/** Closes what tells who listens. */
+void closeListenerScan(Engine& engine);
 
 /** Rooms that add their functions to an engine's object. */
 void bindEpoll(napi_env env, napi_value object, Engine* engine);

@@ -65,7 +65,7 @@ export interface RawEngine {
   spliceDatagrams(from: number, to: number, count: number): number
   peekAddresses(fd: number): number
   wantMerged(fd: number): number
-  scanListeners(place: number, kind: number, map: Uint8Array): number
+  scanListeners(place: number, kind: number, map: Uint8Array, files?: number): number
 
   openCapture(path: string): number
   closeCapture(): number

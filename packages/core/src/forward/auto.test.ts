@@ -81,7 +81,7 @@ describe("automatic ports", () => {
     const before = scans()
     world.pass(10_000)
     // TCP and UDP at both places.
-    expect(scans() - before).toBe(40)
+    expect(scans() - before).toBe(80)
   })
 
   test("our own listeners are nobody's: no loops", () => {
@@ -122,7 +122,7 @@ describe("automatic ports", () => {
     const world = new SpliceWorld({ rules: [auto("tcp", PLACE_HOST)] })
     somebody(world, PLACE_NAMESPACE, SCAN_TCP).add(80)
     world.kernel.failNext("listenTcp", EACCES, EACCES, EADDRINUSE)
-    world.pass(3000)
+    world.pass(1500)
     expect(listeners(world)).toEqual([])
     expect(world.log).toEqual([
       expect.stringMatching(/^debug listen-auto: Can't listen on TCP \*:80: Permission denied/),
