@@ -111,6 +111,8 @@ struct Engine {
   iovec iovecs[gatherMax + skipBlockMax];
   mmsghdr messages[gatherMax] = {};
   epoll_event ready[eventMax];
+  /** How long to poll before blocking, at the moment, nanoseconds (epoll.cc). */
+  int64_t spinNs = 0;
 
   /** Memory of a row: `length` bytes, `from` bytes after the start of its frame; null if that is not wholly inside the
    * arena, or the row does not exist. */
