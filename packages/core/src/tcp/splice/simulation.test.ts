@@ -155,7 +155,7 @@ function run(seed: number): void {
 }
 
 describe("spliced connections, whatever happens", () => {
-  const only = Number(process.env.SEED ?? Number.NaN)
+  const only = Number(process.env.SIM_SEED ?? Number.NaN)
   for (let seed = 1; seed <= WORLDS; seed++) {
     if (Number.isNaN(only) || seed === only) test(`seed ${seed}`, () => run(seed))
   }
