@@ -51,7 +51,7 @@ constexpr unsigned offloadSteps[] = {
 
 /** One batch, at most: frames that are still in a level-2 cache when their payload is written to sockets, and an
  * acknowledgement behind every few super-frames. */
-constexpr size_t batchBytesMax = 256 << 10;
+constexpr size_t batchBytesMax = 64 << 10;
 /** Frames begin on a cache line, so that payload behind usual headers (10 + 14 + 20 + 20 bytes) does too. */
 constexpr size_t frameAlignment = 64;
 constexpr size_t readBytesMax = vnetHeaderBytes + superFrameMax;
