@@ -38,7 +38,8 @@ static int32_t clamp(__u64 value) { return value > INT32_MAX ? INT32_MAX : stati
 
 /** Round-trip time up to which a peer is as near as this host; LOCAL_RTT_US in packages/core. */
 constexpr int32_t nearRttUs = 500;
-/** Send buffer for such a peer: what tcp_wmem lets others grow to. With less, the guest waits for a wider window in between. */
+/** Send buffer for such a peer: what tcp_wmem lets others grow to. With less, the guest waits for a wider window in
+ * between. */
 constexpr int32_t nearBufferBytes = 4 << 20;
 
 /** Fixes the size of a send buffer. The kernel doubles what it is told, for its own overhead, and has a limit
