@@ -19,6 +19,7 @@ constexpr std::string_view removed[] = {
     readyVariable,
     socketVariable,
     netnsVariable,
+    netnsDirectoryVariable,
     goVariable,
     childVariable,
     pidFileVariable,
@@ -54,6 +55,7 @@ std::vector<std::string> programEnvironment(char** caller, const Report& report)
   if (report.ready) say(readyVariable, std::to_string(readyFd));
   if (report.socket) say(socketVariable, std::to_string(socketFd));
   if (report.netns) say(netnsVariable, std::to_string(netnsFd));
+  if (report.netnsDirectory) say(netnsDirectoryVariable, std::to_string(netnsDirectoryFd));
   if (report.pidFile) say(pidFileVariable, std::to_string(pidFileFd));
   if (report.logFile) say(logFileVariable, std::to_string(logEditFd));
   if (report.child >= 0) {

@@ -14,6 +14,8 @@ struct Report {
   bool socket = false;
   /** Whether netnsFd is the target's network namespace. */
   bool netns = false;
+  /** Whether netnsDirectoryFd is the directory of the file that names it. */
+  bool netnsDirectory = false;
   /** Whether pidFileFd, and logEditFd and logAppendFd, are open. */
   bool pidFile = false;
   bool logFile = false;

@@ -126,9 +126,11 @@ int run(int argc, char** argv, char** environ) {
   report.ready = !command.foreground;
   report.socket = descriptor >= 0;
   report.netns = prepared.targets.netns >= 0;
+  report.netnsDirectory = prepared.targets.netnsDirectory >= 0;
   report.pidFile = prepared.files.pid >= 0;
   report.logFile = prepared.files.logAppend >= 0;
   int error = place(prepared.targets.netns, netnsFd);
+  if (!error) error = place(prepared.targets.netnsDirectory, netnsDirectoryFd);
   if (!error) error = place(prepared.spawned.go, goFd);
   if (!error) error = place(prepared.files.pid, pidFileFd);
   if (!error && report.logFile) error = place(prepared.files.logEdit, logEditFd);

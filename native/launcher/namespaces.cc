@@ -26,6 +26,18 @@ Failure openNamespace(const std::string& path, int type, const char* what, int& 
   return {};
 }
 
+/**
+ * The program watches the file. It may have no way there any more: it has fewer capabilities, which closes
+ * /proc/PID/root to it (ptrace(2), "access mode checking"), it may be another user, and paths may be relative.
+ * @returns -1 if it can't be had
+ */
+int openDirectoryOf(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const int fd = open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  return fd < 0 ? -1 : moveAside(fd);
+}
+
 bool isOwnUserNamespace(int fd) {
   struct stat target, own;
   return fstat(fd, &target) == 0 && stat("/proc/self/ns/user", &own) == 0 && target.st_dev == own.st_dev &&
@@ -71,7 +83,11 @@ Failure openTargets(const Command& command, Targets& targets) {
     if (!failed.empty()) return failed;
   }
   if (command.target == Command::Target::spawn) return {};
-  return openNamespace(command.netnsPath, CLONE_NEWNET, "network namespace", targets.netns);
+  Failure failed = openNamespace(command.netnsPath, CLONE_NEWNET, "network namespace", targets.netns);
+  if (failed.empty() && command.target == Command::Target::file) {
+    targets.netnsDirectory = openDirectoryOf(command.netnsPath);
+  }
+  return failed;
 }
 
 Failure enterUserNamespace(const Command& command, const Targets& targets, std::vector<std::string>& warnings) {

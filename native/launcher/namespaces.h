@@ -11,10 +11,11 @@ namespace launcher {
 /** A step that failed: one line for the user. Empty: none did. */
 using Failure = std::string;
 
-/** Descriptors of the namespaces to join; -1: none. Closed on execve. */
+/** Descriptors of the namespaces to join, and of the directory of the network namespace's file; -1: none. Closed on execve. */
 struct Targets {
   int netns = -1;
   int userns = -1;
+  int netnsDirectory = -1;
 };
 
 /** Opens the files that the command line names, as the caller's user. */

@@ -120,6 +120,9 @@ inline constexpr int readyFd = 4;
 inline constexpr char readyVariable[] = "PASST_READY_FD";
 inline constexpr int netnsFd = 5;
 inline constexpr char netnsVariable[] = "PASST_NETNS_FD";
+/** Where it finds the directory of the file that names that namespace. */
+inline constexpr int netnsDirectoryFd = 10;
+inline constexpr char netnsDirectoryVariable[] = "PASST_NETNS_DIRECTORY_FD";
 inline constexpr int goFd = 6;
 inline constexpr char goVariable[] = "PASST_GO_FD";
 /** Where it finds files that were opened before the user changed. */

@@ -3,7 +3,7 @@
  * a file by inotify on its directory; where that is blind (procfs and the like), the path is looked at every second.
  */
 import { existsSync, lstatSync, statfsSync, statSync } from "node:fs"
-import { dirname } from "node:path"
+import { basename, dirname } from "node:path"
 import type { Target } from "@passt/cli"
 import { drain, openProcess, watchDirectory } from "@passt/native"
 
@@ -23,8 +23,12 @@ export interface NamespaceWatch {
   gone(): boolean
 }
 
-/** Watches what the namespace was named by. @returns undefined for that of a spawned command */
-export function watchNamespace(target: Target): NamespaceWatch | undefined {
+/**
+ * Watches what the namespace was named by.
+ * @param directoryFd the directory of its file, which we may have no other way to; null: none
+ * @returns undefined for that of a spawned command
+ */
+export function watchNamespace(target: Target, directoryFd: number | null): NamespaceWatch | undefined {
   if (target.kind === "command") return undefined
   const path = target.kind === "process" ? `/proc/${target.pid}/ns/net` : target.path
   // A process has no namespace once it has ended, and it is there to be asked.
@@ -34,18 +38,22 @@ export function watchNamespace(target: Target): NamespaceWatch | undefined {
     if (fd >= 0) return { fd, everyMs: -1, name: path, gone: () => true }
     return { fd: -1, everyMs: LOOK_MS, name: path, gone: () => !existsSync(`/proc/${process[1]}`) }
   }
+  const directory = directoryFd === null ? dirname(path) : `/proc/self/fd/${directoryFd}`
+  const file = `${directory}/${basename(path)}`
   // What a link in procfs leads to is not for everybody to see; that it is there is.
-  if (isBlind(dirname(path))) return { fd: -1, everyMs: LOOK_MS, name: path, gone: () => !isThere(path) }
-  const fd = watchDirectory(dirname(path))
-  const inode = identify(path)
+  if (isBlind(directory)) return { fd: -1, everyMs: LOOK_MS, name: path, gone: () => !isThere(file) }
+  const fd = watchDirectory(directory)
+  const inode = identify(file)
   return {
     fd,
     everyMs: fd < 0 ? LOOK_MS : -1,
     name: path,
     gone() {
       if (fd >= 0) drain(fd)
+      const now = identify(file)
+      if (now === GONE) return true
       // Another namespace may have got the name by now.
-      return identify(path) !== inode
+      return inode !== HIDDEN && now !== HIDDEN && now !== inode
     },
   }
 }
@@ -53,8 +61,8 @@ export function watchNamespace(target: Target): NamespaceWatch | undefined {
 function isThere(path: string): boolean {
   try {
     return lstatSync(path) !== undefined
-  } catch {
-    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EACCES"
   }
 }
 
@@ -66,12 +74,16 @@ function isBlind(directory: string): boolean {
   }
 }
 
-/** What a path leads to; undefined for nothing. */
-function identify(path: string): string | undefined {
+const GONE = "gone"
+/** Not for us to see, in a directory of another user's: nothing can be told then. */
+const HIDDEN = "hidden"
+
+/** What a path leads to. */
+function identify(path: string): string {
   try {
     const { dev, ino } = statSync(path)
     return `${dev}:${ino}`
-  } catch {
-    return undefined
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT" ? GONE : HIDDEN
   }
 }

@@ -46,8 +46,12 @@ const EXTERNAL_NEIGHBOURS = 1
 const EXTERNAL_NAMESPACE = 2
 /** Of the interface where the template has none: local mode. */
 const NAME_DEFAULT = "tap0"
+const ENOENT = 2
+const ENXIO = 6
 const EAGAIN = 11
+const EACCES = 13
 const EBUSY = 16
+const ENODEV = 19
 
 /** @returns the exit status, when the program is done @throws what main tells the user */
 export function start(options: PastaOptions, launch: Launch): number {
@@ -94,7 +98,7 @@ function prepare(options: PastaOptions, launch: Launch, made: string[]): () => n
     if (result < 0) logger.error(`Couldn't open capture file ${options.pcapFile}: ${errnoText(-result)}`)
     else logger.info(`Saving packet capture to ${options.pcapFile}`)
   }
-  const watch = options.quitWithNamespace ? watchNamespace(options.target) : undefined
+  const watch = options.quitWithNamespace ? watchNamespace(options.target, launch.netnsDirectoryFd) : undefined
   if (watch && watch.fd >= 0) kernel.watchLevel(watch.fd, externalRef(EXTERNAL_NAMESPACE))
   // What is left to do needs at most one: ports that open later may be low.
   setNoNewPrivs()
@@ -158,6 +162,9 @@ function openInterface(
     const name = options.tapName ?? template?.interfaceName ?? NAME_DEFAULT
     const link = new TapLink(kernel, frames)
     const opened = link.open(name)
+    if (opened === -EACCES || opened === -ENOENT || opened === -ENODEV || opened === -ENXIO) {
+      throw new StartError(`Couldn't open /dev/net/tun: ${errnoText(-opened)}`)
+    }
     if (opened === -EBUSY) throw new StartError(`Interface ${name} is in use in the namespace already`)
     checkResult(`Couldn't make tap interface ${name} in the namespace`, opened)
     link.watch(REF_LINK << REF_SHIFT)

@@ -10,6 +10,8 @@ import {
   LOG_APPEND_FD,
   LOG_EDIT_FD,
   LOG_FILE_VARIABLE,
+  NETNS_DIRECTORY_FD,
+  NETNS_DIRECTORY_VARIABLE,
   NETNS_FD,
   NETNS_VARIABLE,
   PID_FILE_FD,
@@ -64,6 +66,9 @@ inline constexpr int readyFd = ${READY_FD};
 inline constexpr char readyVariable[] = "${READY_VARIABLE}";
 inline constexpr int netnsFd = ${NETNS_FD};
 inline constexpr char netnsVariable[] = "${NETNS_VARIABLE}";
+/** Where it finds the directory of the file that names that namespace. */
+inline constexpr int netnsDirectoryFd = ${NETNS_DIRECTORY_FD};
+inline constexpr char netnsDirectoryVariable[] = "${NETNS_DIRECTORY_VARIABLE}";
 inline constexpr int goFd = ${GO_FD};
 inline constexpr char goVariable[] = "${GO_VARIABLE}";
 /** Where it finds files that were opened before the user changed. */

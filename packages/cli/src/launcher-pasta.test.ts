@@ -294,10 +294,13 @@ describe.runIf(possible)("a namespace to join", () => {
   it("is named by files, of a network and of a user namespace", async () => {
     const pid = await holder("--user", "--map-root-user", "--net")
     const args = ["-f", "--netns", `/proc/${pid}/ns/net`, `--userns=/proc/${pid}/ns/user`]
-    expect(run(args).report!.link).toMatchObject({
+    const { report } = run(args)
+    expect(report!.link).toMatchObject({
       user: readlinkSync(`/proc/${pid}/ns/user`),
       target: readlinkSync(`/proc/${pid}/ns/net`),
     })
+    // The program can look where only the launcher has been.
+    expect(readLaunch(report!.env).netnsDirectoryFd).toBe(10)
   })
 
   it("may belong to an ordinary user", async () => {

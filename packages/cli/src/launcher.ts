@@ -24,6 +24,9 @@ export const PID_FILE_VARIABLE = "PASST_PID_FILE_FD"
 export const LOG_EDIT_FD = 8
 export const LOG_APPEND_FD = 9
 export const LOG_FILE_VARIABLE = "PASST_LOG_FILE_FD"
+/** pasta: the directory of the file that names the namespace (--netns), opened while it was still to be reached. */
+export const NETNS_DIRECTORY_FD = 10
+export const NETNS_DIRECTORY_VARIABLE = "PASST_NETNS_DIRECTORY_FD"
 /** Lines for the user's log. */
 export const WARNINGS_VARIABLE = "PASST_WARNINGS"
 
@@ -34,6 +37,8 @@ export interface Launch {
   readonly readyFd: number | null
   /** The network namespace to serve; null: none (no launcher, not pasta, or a command line that has to be refused). */
   readonly netnsFd: number | null
+  /** The directory of the file of `--netns`, a path only (O_PATH); null: none. */
+  readonly netnsDirectoryFd: number | null
   /** The command that waits to be started; null: none. */
   readonly command: { readonly goFd: number; readonly pid: number } | null
   /** The file of `--pid`, open; null: the program's to open, if there is one. */
@@ -53,6 +58,7 @@ export function readLaunch(environment: Readonly<Record<string, string | undefin
     socketFd: passed(SOCKET_VARIABLE, SOCKET_FD),
     readyFd: passed(READY_VARIABLE, READY_FD),
     netnsFd: passed(NETNS_VARIABLE, NETNS_FD),
+    netnsDirectoryFd: passed(NETNS_DIRECTORY_VARIABLE, NETNS_DIRECTORY_FD),
     command: goFd !== null && Number.isSafeInteger(pid) && pid > 0 ? { goFd, pid } : null,
     pidFileFd: passed(PID_FILE_VARIABLE, PID_FILE_FD),
     logFileFds: passed(LOG_FILE_VARIABLE, LOG_EDIT_FD) === null ? null : { edit: LOG_EDIT_FD, append: LOG_APPEND_FD },
