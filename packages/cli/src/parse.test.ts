@@ -131,6 +131,24 @@ describe("parsePasst", () => {
     expect(parse("-a", "2001:db8::1/64", "-a", "10.0.0.1", "-n", "24").prefix4).toBe(24)
   })
 
+  it("takes the last of several addresses of a family, as callers rely on that put theirs before the user's", () => {
+    const options = parse(
+      ...`-a 10.0.0.1/8 -a 2001:db8::1 -a 10.0.0.2/24 --dns-forward 10.0.0.3 --dns-forward=10.0.0.4 --dns-host 192.0.2.1
+      --dns-host 192.0.2.2 --map-host-loopback 10.0.0.5 --map-host-loopback 10.0.0.6 --map-guest-addr 10.0.0.7
+      --map-guest-addr 10.0.0.8`.split(/\s+/),
+    )
+    const { address, dnsForward, dnsHost, mapHostLoopback, mapGuestAddress } = options
+    const last = [address, dnsForward, dnsHost, mapHostLoopback, mapGuestAddress].map(({ v4 }) => text(v4))
+    expect(last).toEqual(["10.0.0.2", "10.0.0.4", "192.0.2.2", "10.0.0.6", "10.0.0.8"])
+    expect([text(address.v6), options.prefix4]).toEqual(["2001:db8::1", 24])
+    // The length belongs to the address that it was written with.
+    expect(parse("-a", "10.0.0.1/8", "-a", "192.0.2.1", "-n", "25").prefix4).toBe(25)
+  })
+
+  it("reads the MTU in C notation", () => {
+    expect([parse("-m", "0x5dc").mtu, parse("-m", "02734").mtu, parse("-m", "0").mtu]).toEqual([1500, 1500, 0])
+  })
+
   it("keeps gateways and sources per family, the last one of each", () => {
     const options = parse("-g", "10.0.0.1", "-g", "fe80::1", "-g", "10.0.0.2", "-o", "127.0.0.2")
     expect([text(options.gateway.v4), text(options.gateway.v6)]).toEqual(["10.0.0.2", "fe80::1"])
@@ -222,7 +240,6 @@ describe("parsePasst", () => {
     [["-a", "10.0.0.1/33"], "Invalid address: 10.0.0.1/33"],
     [["-a", "::1"], "Invalid address: ::1"],
     [["-a", "::ffff:10.0.0.1"], "Invalid address: ::ffff:10.0.0.1"],
-    [["-a", "10.0.0.1", "-a", "10.0.0.2"], "More than one IPv4 address given with --address"],
     [["-n", "255.0.255.0"], "Invalid netmask: 255.0.255.0"],
     [["-n", "33"], "Invalid netmask: 33"],
     [["-g", "0.0.0.0"], "Invalid gateway address: 0.0.0.0"],

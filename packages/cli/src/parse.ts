@@ -371,7 +371,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   address: (draft, value) => {
     const found = parsePrefixedAddress(value)
     if (!found || !isHostAddress(found)) throw new ConfigError(`Invalid address: ${value}`)
-    draft.options.address = once(draft.options.address, found, "--address")
+    draft.options.address = put(draft.options.address, found)
     if (found.family === 4) draft.addressPrefix4 = found.prefix
   },
   netmask: (draft, value) => {
@@ -388,7 +388,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     options.mac = stationMac(value)
   },
   mtu: ({ options }, value) => {
-    const mtu = parseDecimal(value)
+    const mtu = parseCNumber(value)
     if (mtu === undefined) throw new ConfigError(`Invalid MTU: ${value}`)
     if (mtu > MTU_MAX) throw new ConfigError(`MTU ${mtu} too large (max ${MTU_MAX})`)
     options.mtu = mtu
@@ -437,12 +437,12 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   "dns-forward": ({ options }, value) => {
     const found = parseAddress(value)
     if (!found || !isHostAddress(found)) throw new ConfigError(`Invalid DNS forwarding address: ${value}`)
-    options.dnsForward = once(options.dnsForward, found, "--dns-forward")
+    options.dnsForward = put(options.dnsForward, found)
   },
   "dns-host": ({ options }, value) => {
     const found = parseAddress(value)
     if (!found || !address.isUnicast(found.words, 0)) throw new ConfigError(`Invalid DNS nameserver address: ${value}`)
-    options.dnsHost = once(options.dnsHost, found, "--dns-host")
+    options.dnsHost = put(options.dnsHost, found)
   },
   search: ({ options }, value) => {
     if (value === "none") {
@@ -507,7 +507,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
       options.mapGateway = false
       return
     }
-    options.mapHostLoopback = once(options.mapHostLoopback, remapped(value), "--map-host-loopback")
+    options.mapHostLoopback = put(options.mapHostLoopback, remapped(value))
   },
   "no-map-gw": ({ options }) => {
     options.mapGateway = false
@@ -517,7 +517,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
       options.mapGuestAddress = NEITHER
       return
     }
-    options.mapGuestAddress = once(options.mapGuestAddress, remapped(value), "--map-guest-addr")
+    options.mapGuestAddress = put(options.mapGuestAddress, remapped(value))
   },
 
   freebind: ({ options }) => {
@@ -669,14 +669,6 @@ function finish(draft: Draft): AllOptions {
 
 function put(slot: PerFamily<AddressWords>, found: Address): PerFamily<AddressWords> {
   return found.family === 4 ? { ...slot, v4: found.words } : { ...slot, v6: found.words }
-}
-
-/** For options that hold one address per family and have no use for another. */
-function once(slot: PerFamily<AddressWords>, found: Address, option: string): PerFamily<AddressWords> {
-  if ((found.family === 4 ? slot.v4 : slot.v6) !== null) {
-    throw new ConfigError(`More than one IPv${found.family} address given with ${option}`)
-  }
-  return put(slot, found)
 }
 
 /** Whether a machine can have it on a network: unicast, not loopback. */

@@ -1,5 +1,6 @@
 /** The texts made from the option table: help, version, manual page. */
 import { spawnSync } from "node:child_process"
+import { readFileSync } from "node:fs"
 import { describe, expect, it } from "vitest"
 import { readCommandLine, readPastaCommandLine } from "./command-line.ts"
 import { helpText } from "./help.ts"
@@ -85,4 +86,24 @@ describe.each(["passt", "pasta"] as const)("the texts of %s", (program) => {
       expect(result.stdout + result.stderr).toBe("")
     })
   }
+})
+
+describe("docs/compatibility.md", () => {
+  it("has a row for every option, and calls those not yet that are planned", () => {
+    const page = readFileSync(new URL("../../../docs/compatibility.md", import.meta.url), "utf8")
+    const states = new Map<string, string>()
+    for (const [, names, state] of page.matchAll(/^\| (`--.*?) +\| (same|better|not yet) +\|/gm)) {
+      for (const [, name] of names!.matchAll(/`--([\w-]+)`/g)) states.set(name!, state!)
+    }
+    // Of the repair path only "none" is there.
+    const isPlanned = ({ status, name }: (typeof OPTIONS)[number]): boolean =>
+      status === "planned" || name === "repair-path"
+    const planned = OPTIONS.filter(isPlanned).map(({ name }) => name)
+    expect([...states.keys()].filter((name) => name !== "socket-path").toSorted()).toEqual(
+      OPTIONS.map(({ name }) => name).toSorted(),
+    )
+    expect([...states].flatMap(([name, state]) => (state === "not yet" ? [name] : [])).toSorted()).toEqual(
+      planned.toSorted(),
+    )
+  })
 })

@@ -89,7 +89,11 @@ describe("chooseResolvers", () => {
   })
   it("says nothing and warns of nothing when switched off", () => {
     const choice = choose(BOTH, { disabled: true })
-    expect(choice).toMatchObject({ told4: [], told6: [], host4: "-", host6: "-", warnings: [] })
+    expect(choice).toMatchObject({ told4: [], told6: [], forward4: "-", forward6: "-", warnings: [] })
+  })
+  it("forwards from an address that is given although nobody is told of it", () => {
+    const choice = choose(BOTH, { disabled: true, forward4: words("169.254.1.1"), host4: words("192.0.2.9") })
+    expect(choice).toMatchObject({ told4: [], told6: [], forward4: "169.254.1.1", host4: "192.0.2.9", warnings: [] })
   })
   it("warns of a missing IPv6 resolver, unless the family is off", () => {
     const file = "nameserver 192.0.2.53\n"

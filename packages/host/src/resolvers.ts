@@ -17,7 +17,7 @@ export const RESOLVERS_MAX = 3
 export interface ResolverOptions {
   readonly ipv4: boolean
   readonly ipv6: boolean
-  /** No resolvers at all. */
+  /** The guest is told of no resolvers; forwarding addresses count nevertheless, where they are given. */
   readonly disabled?: boolean
   /** Resolvers given by the user, in place of the host's; four words each, IPv4 mapped. */
   readonly servers?: readonly Int32Array[]
@@ -102,34 +102,24 @@ function searchList(host: ResolverConfig, options: ResolverOptions, warnings: st
 export function chooseResolvers(host: ResolverConfig, options: ResolverOptions): ResolverChoice {
   const warnings: string[] = []
   const search = searchList(host, options, warnings)
-  if (options.disabled) {
-    return {
-      advertised4: [],
-      advertised6: [],
-      forward4: none(),
-      forward6: none(),
-      host4: none(),
-      host6: none(),
-      search,
-      warnings,
-    }
-  }
-
   const servers4 = host.servers.filter(({ address }) => ip.isMapped(address, 0))
   const servers6 = host.servers.filter(({ address }) => !ip.isMapped(address, 0))
   let side4: Side = { told: [], forward: options.forward4 }
   let side6: Side = { told: [], forward: options.forward6 }
-  if (options.servers && options.servers.length > 0) {
-    side4.told.push(...options.servers.filter((a) => ip.isMapped(a, 0)).slice(0, RESOLVERS_MAX))
-    side6.told.push(...options.servers.filter((a) => !ip.isMapped(a, 0)).slice(0, RESOLVERS_MAX))
+  const given = options.disabled ? [] : options.servers?.length ? options.servers : undefined
+  if (given) {
+    side4.told.push(...given.filter((a) => ip.isMapped(a, 0)).slice(0, RESOLVERS_MAX))
+    side6.told.push(...given.filter((a) => !ip.isMapped(a, 0)).slice(0, RESOLVERS_MAX))
   } else {
     side4 = tell(servers4, options.forward4, options.mapHostLoopback4, undefined)
     side6 = tell(servers6, options.forward6, options.mapHostLoopback6, options.zones)
   }
   const advertised4 = options.ipv4 ? side4.told : []
   const advertised6 = options.ipv6 ? side6.told : []
-  if (advertised4.length === 0 && advertised6.length === 0) warnings.push("Couldn't get any nameserver address")
-  else if (options.ipv6 && advertised6.length === 0) warnings.push("No IPv6 nameserver available for NDP/DHCPv6")
+  if (!options.disabled) {
+    if (advertised4.length === 0 && advertised6.length === 0) warnings.push("Couldn't get any nameserver address")
+    else if (options.ipv6 && advertised6.length === 0) warnings.push("No IPv6 nameserver available for NDP/DHCPv6")
+  }
 
   // A query may leave in the other family than it came in: translation does not mind, and the answer is the same.
   const first4 = servers4[0]?.address

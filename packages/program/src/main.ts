@@ -1,5 +1,4 @@
 /** From the process's arguments to its exit status. */
-import { basename } from "node:path"
 import { ConfigError, type CommandLine, type Launch, readLaunch } from "@passt/cli"
 import { HostError, NetlinkError } from "@passt/host"
 import { StartError } from "./error.ts"
@@ -12,7 +11,7 @@ export function runProgram<Options>(
   start: (options: Options, launch: Launch) => number,
 ): number {
   try {
-    const commandLine = read(basename(process.argv0), process.argv.slice(2), VERSION)
+    const commandLine = read(process.argv0, process.argv.slice(2), VERSION)
     if (commandLine.kind === "exit") {
       process.stdout.write(commandLine.stdout)
       process.stderr.write(commandLine.stderr)
