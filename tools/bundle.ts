@@ -9,6 +9,7 @@
  *   dist/lib/passt/node            the runtime, with its licence beside it
  *   dist/share/man/man1/passt.1    the manual pages
  *   dist/share/man/man1/pasta.1
+ *   dist/share/bash-completion/completions/, zsh/site-functions/, fish/vendor_completions.d/
  *
  * Run after the packages are built: `node tools/bundle.ts`.
  */
@@ -26,6 +27,7 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
 import { VERSION } from "../packages/program/src/version.ts"
+import { writeCompletions } from "../packages/cli/src/completions.ts"
 import { manualPage } from "../packages/cli/src/man.ts"
 
 const PROGRAMS = ["passt", "pasta"] as const
@@ -74,3 +76,4 @@ for (const licence of [join(dirname(node), "../LICENSE"), join(dirname(node), "L
 const epoch = process.env["SOURCE_DATE_EPOCH"]
 const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)
 for (const program of PROGRAMS) writeFileSync(join(man, `${program}.1`), manualPage(VERSION, day, program))
+writeCompletions(join(root, "dist/share"))

@@ -1,4 +1,4 @@
-/** What the option table says of an option. Parser, help text, manual page and launcher are all made from it. */
+/** What the option table says of an option. Parser, help text, manual page, completions and launcher are all made from it. */
 
 export type Mode = "passt" | "vhost-user" | "pasta"
 
@@ -32,6 +32,9 @@ export const LAUNCHER_ROLES = {
 } as const
 export type LauncherRole = keyof typeof LAUNCHER_ROLES
 
+/** Where shells find what an argument could be. */
+export type Source = "files" | "interfaces" | "users" | "namespaces"
+
 export interface OptionSpec {
   /** Long name without dashes; also names the option in code. */
   readonly name: string
@@ -43,6 +46,8 @@ export interface OptionSpec {
   /** Where it is allowed; absent: everywhere. */
   readonly modes?: readonly Mode[]
   readonly group: OptionGroup
+  /** What shells offer as the argument: words that mean something, and things of the system. */
+  readonly offers?: readonly (Source | { readonly word: string })[]
   /** One sentence for the help text, without a final period. */
   readonly help: string
   /** What holds without the option, for help text and manual page. */

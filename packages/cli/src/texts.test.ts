@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest"
 import { readCommandLine, readPastaCommandLine } from "./command-line.ts"
 import { helpText } from "./help.ts"
 import { manualPage } from "./man.ts"
+import { optionsPage } from "./options-page.ts"
 import { OPTIONS, optionsOf } from "./options.ts"
 import { versionText } from "./version.ts"
 
@@ -105,5 +106,17 @@ describe("docs/compatibility.md", () => {
     expect([...states].flatMap(([name, state]) => (state === "not yet" ? [name] : [])).toSorted()).toEqual(
       planned.toSorted(),
     )
+  })
+})
+
+describe("docs/options.md", () => {
+  const page = readFileSync(new URL("../../../docs/options.md", import.meta.url), "utf8")
+
+  it("is what the option table makes it", () => {
+    expect(page).toBe(optionsPage())
+  })
+
+  it("leaves no macros of manual pages", () => {
+    expect(page).not.toMatch(/(^|\s)\.[A-Z][a-z]\b|\\\(/m)
   })
 })
