@@ -137,6 +137,9 @@ function prepare(options: PastaOptions, launch: Launch, made: string[]): () => n
         if (watch!.gone()) status = namespaceGone(logger, watch!.name)
       }
     }
+    // At once: the kernel takes its time to take the interface away when we end, and a container that restarts wants its
+    // ports back by then.
+    engine.listeners.close()
     kernel.closeCapture()
     return status
   }
