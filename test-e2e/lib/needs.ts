@@ -26,6 +26,12 @@ export const NEEDS = {
   udhcpc: program("udhcpc", "udhcpc"),
   dhclient: program("dhclient", "isc-dhcp-client"),
   dhcpcd: program("dhcpcd", "dhcpcd5"),
+  debootstrap: program("debootstrap", "debootstrap"),
+  root: {
+    what: "root",
+    remedy: "run as root",
+    there: () => process.getuid?.() === 0,
+  },
   tun: {
     what: "/dev/net/tun",
     remedy: "run as root, or chmod 0666 /dev/net/tun",
@@ -39,6 +45,9 @@ export const NEEDS = {
     },
   },
 } as const satisfies Record<string, Need>
+
+/** What the tests with containers need. */
+export const CONTAINER_NEEDS: readonly NeedName[] = ["debootstrap", "root"]
 
 export type NeedName = keyof typeof NEEDS
 

@@ -13,7 +13,11 @@ export function clientCommand(job: Job, ...rest: readonly (string | number)[]): 
 }
 
 /** Run one job (see client.ts) in the namespace, for at most 50 s. */
-export async function ask(from: Namespace, job: Job, ...rest: readonly (string | number)[]): Promise<ClientResult> {
+export async function ask(
+  from: Pick<Namespace, "name" | "run">,
+  job: Job,
+  ...rest: readonly (string | number)[]
+): Promise<ClientResult> {
   const outcome = await from.run(clientCommand(job, ...rest), { timeoutMs: 50_000 })
   const line = outcome.stdout.trim().split("\n").at(-1) ?? ""
   if (outcome.status === 0 && line.startsWith("{")) return JSON.parse(line) as ClientResult

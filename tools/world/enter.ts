@@ -7,7 +7,8 @@
 //
 //   node tools/world/enter.ts PROGRAM [ARGUMENT...]      run one program inside
 import { spawn, spawnSync } from "node:child_process"
-import { existsSync, realpathSync, statSync } from "node:fs"
+import { existsSync, realpathSync, statSync, writeFileSync } from "node:fs"
+import type { Duplex } from "node:stream"
 import { fileURLToPath } from "node:url"
 import { join } from "node:path"
 
@@ -39,7 +40,19 @@ echo "0 0" > /proc/sys/net/ipv4/ping_group_range || exit 125
 "$@"
 exit $?`
 
-const UNSHARE = ["--user", "--map-root-user", "--net", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child"]
+const REST = ["--net", "--mount", "--mount-proc", "--pid", "--fork", "--kill-child"]
+const UNSHARE = ["--user", "--map-root-user", ...REST]
+
+/** Ids in a sandbox of many users: those of a system and a range of subordinate ones for a user in it. */
+const MANY_IDS = 65_536
+
+// Makes the user namespace and waits until its ids are mapped, which only a process outside may do for more than one of
+// them. Executing a program after that makes it root with all capabilities.
+const MANY_USERS = `
+echo >&4
+read -r _ <&4
+exec 4<&-
+exec unshare "$@"`
 
 /** Why the sandbox cannot be made here, in one sentence; undefined if it can. */
 export function sandboxProblem(): string | undefined {
@@ -65,15 +78,31 @@ function mountPoint(): string {
   throw new Error("no directory is free for the sandbox's scratch space (tried /tmp, /mnt, /media, /srv)")
 }
 
+export interface SandboxOptions {
+  readonly env?: NodeJS.ProcessEnv
+  /** Not only root, but 65,536 ids, the same as outside, and a cgroup namespace: for programs that change users and
+   * make user namespaces of several ids. Takes root. */
+  readonly manyUsers?: boolean
+}
+
 /** Run a program in a new sandbox, with this process's standard streams. Resolves to its exit status. */
-export function enterSandbox(command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<number> {
+export function enterSandbox(command: readonly string[], options: SandboxOptions = {}): Promise<number> {
   const problem = sandboxProblem()
   if (problem !== undefined) throw new Error(problem)
   const mount = mountPoint()
   return new Promise((resolve, reject) => {
-    const child = spawn("unshare", [...UNSHARE, "bash", "-c", FIRST_PROCESS, "sandbox", ...command], {
-      stdio: ["inherit", "inherit", "inherit", "pipe"],
-      env: { ...process.env, ...env, [SANDBOX_VARIABLE]: mount, TMPDIR: mount },
+    const first = ["bash", "-c", FIRST_PROCESS, "sandbox", ...command]
+    const args = options.manyUsers
+      ? ["--user", "bash", "-c", MANY_USERS, "sandbox", "--cgroup", ...REST, ...first]
+      : [...UNSHARE, ...first]
+    const child = spawn("unshare", args, {
+      stdio: ["inherit", "inherit", "inherit", "pipe", options.manyUsers ? "pipe" : "ignore"],
+      env: { ...process.env, ...options.env, [SANDBOX_VARIABLE]: mount, TMPDIR: mount },
+    })
+    const handshake = child.stdio[4] as Duplex | null
+    handshake?.once("data", () => {
+      for (const kind of ["uid", "gid"]) writeFileSync(`/proc/${child.pid}/${kind}_map`, `0 0 ${MANY_IDS}\n`)
+      handshake.end("\n")
     })
     // The terminal sends Ctrl-C to the whole group: the program inside decides, and this process waits for it.
     const ignore = (): void => {}

@@ -94,7 +94,10 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
 }
 
 /** Start the servers in a namespace and wait until they listen; on `addresses`, else on those of the world. */
-export async function startServers(namespace: Namespace, addresses: readonly string[] = []): Promise<void> {
+export async function startServers(
+  namespace: Pick<Namespace, "name" | "start">,
+  addresses: readonly string[] = [],
+): Promise<void> {
   const command = [process.execPath, "--disable-warning=ExperimentalWarning", SERVERS, ...addresses]
   const servers = namespace.start(command, { stdio: ["ignore", "pipe", "pipe"] })
   let said = ""
