@@ -177,7 +177,9 @@ describe("parsePasst", () => {
   it("collects search domains up to six", () => {
     expect(parse("-S", "a  b ", "-S", "c").search.values).toEqual(["a", "b", "c"])
     expect(parse("-S", "a", "-S", "none").search).toEqual({ source: "given", values: [] })
-    expectError(["-S", "a b c d e f g"], "Too many DNS search domains (max 6): g")
+    const domains = Array.from({ length: 65 }, (_, i) => `d${i}.example`)
+    expect(parse("-S", domains.slice(0, 63).join("\t "), "-S", "last").search.values).toHaveLength(64)
+    expectError(["-S", domains.join(" ")], "Too many DNS search domains (max 64): d64.example")
     expectError(["-S", ""], "Invalid DNS search domain: ''")
     expectError(["-S", "a..b"], "Invalid DNS search domain: a..b")
   })

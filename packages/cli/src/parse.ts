@@ -160,7 +160,8 @@ export const LOG_SIZE_DEFAULT = 1_048_576
 /** Five longest messages of 8 KiB: what rotation needs as room. */
 export const LOG_SIZE_MIN = 40_960
 export const DNS_SERVER_MAX = 3
-export const SEARCH_DOMAIN_MAX = 6
+/** More than any resolver takes; how many of them fit into an answer is for DHCP and router advertisements to decide. */
+export const SEARCH_DOMAIN_MAX = 64
 /** sockaddr_un's path less its final zero. */
 export const SOCKET_PATH_MAX = 107
 /** Longest host name that fits DNS. */
@@ -449,7 +450,7 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
       options.search = { source: "given", values: [] }
       return
     }
-    const domains = value.split(" ").filter((domain) => domain !== "")
+    const domains = value.split(/\s+/).filter((domain) => domain !== "")
     const wrong = domains.find((domain) => !isDomainName(domain))
     if (domains.length === 0 || wrong !== undefined) {
       throw new ConfigError(`Invalid DNS search domain: ${wrong ?? "''"}`)

@@ -11,6 +11,8 @@ export const MTU = 26
 export const LEASE_TIME = 51
 export const MESSAGE_TYPE = 53
 export const SERVER_ID = 54
+/** The longest message that the client takes, with IP and UDP headers. */
+export const MESSAGE_SIZE = 57
 /** RFC 4039. */
 export const RAPID_COMMIT = 80
 /** RFC 4702. */
@@ -21,7 +23,7 @@ export const SEARCH = 119
 export const CLASSLESS_ROUTE = 121
 export const END = 255
 
-/** Most data that one option can hold, bytes. */
+/** Most data that one option can hold, bytes; more is split over several of one code (RFC 3396). */
 export const DATA_MAX = 255
 
 /** Whether each option in `at…end`, up to the end option if there is one, lies within. */
@@ -73,9 +75,11 @@ export class OptionWriter {
     this.#limit = limit
   }
 
-  /** Data bytes that one more option could have. */
+  /** Data bytes that one more option could have, split over several of its code where they are more than DATA_MAX. */
   get room(): number {
-    return Math.max(0, Math.min(DATA_MAX, this.#limit - this.#at - 2))
+    const left = this.#limit - this.#at
+    const whole = Math.floor(left / (DATA_MAX + 2))
+    return whole * DATA_MAX + Math.max(0, left - whole * (DATA_MAX + 2) - 2)
   }
 
   empty(code: number): void {
@@ -99,9 +103,12 @@ export class OptionWriter {
     for (let i = 0; i < values.length; i++) this.#view.setInt32(o + 4 * i, values[i])
   }
   bytes(code: number, data: Uint8Array, length: number = data.length): void {
-    const o = this.#open(code, length)
-    if (o < 0) return
-    for (let i = 0; i < length; i++) this.#view.setUint8(o + i, data[i])
+    if (length > this.room) return
+    for (let from = 0; from === 0 || from < length; from += DATA_MAX) {
+      const part = Math.min(length - from, DATA_MAX)
+      const o = this.#open(code, part)
+      for (let i = 0; i < part; i++) this.#view.setUint8(o + i, data[from + i])
+    }
   }
 
   /** Writes the end option, and zeros up to `padTo`. @returns the offset after all. */

@@ -289,6 +289,42 @@ describe("DhcpResponder", () => {
     expect(decodeNames(optionOf(frame, options.SEARCH)!)).toEqual(["a.example", "b.example"])
   })
 
+  it("splits a long search list over several options for a client that takes long messages", () => {
+    const search = Array.from({ length: 40 }, (_, i) => `${"x".repeat(i % 20)}n${i}.svc${i % 7}.cluster.example`)
+    const all = (frame: Uint8Array): number[] => {
+      const d = viewOf(frame)
+      const data: number[] = []
+      let at = options.find(d, OPTIONS, frame.length, options.SEARCH)
+      while (at >= 0) {
+        const length = options.lengthAt(d, at)
+        data.push(...frame.slice(at, at + length))
+        at = options.find(d, at + length, frame.length, options.SEARCH)
+      }
+      return data
+    }
+    const long = ask(make({ search }), `${DISCOVER} 39 02 05dc ff`)!
+    expect(options.lengthAt(viewOf(long), options.find(viewOf(long), OPTIONS, long.length, options.SEARCH))).toBe(255)
+    expect(decodeNames(Uint8Array.from(all(long)))).toEqual(search)
+    expect(options.check(viewOf(long), OPTIONS, long.length)).toBe(true)
+    // What the link doesn't carry in one packet, and what is no size, gets the least.
+    guest.mtu = 500
+    const least = [
+      `${DISCOVER} 39 02 05dc ff`,
+      `${DISCOVER} 39 02 0001 ff`,
+      `${DISCOVER} 39 01 05 ff`,
+      `${DISCOVER} ff`,
+    ]
+    for (const request of least) {
+      const frame = ask(make({ search }), request)!
+      const names = decodeNames(Uint8Array.from(all(frame)))
+      expect(names).toEqual(search.slice(0, names.length))
+      expect(names.length).toBeGreaterThan(5)
+      expect(frame.length - 42).toBeLessThanOrEqual(548)
+    }
+    guest.mtu = 700
+    expect(ask(make({ search }), `${DISCOVER} 39 02 05dc ff`)!.length).toBeLessThanOrEqual(14 + 700)
+  })
+
   it("leaves out the last search domains and the FQDN before anything else when there is no room", () => {
     guest.gateway4.set(words("198.51.100.1"))
     const long = (first: string): string => `${first}.${Array(3).fill("x".repeat(40)).join(".")}`

@@ -21,9 +21,14 @@ import * as options from "./options.ts"
 import { HEADERS4, send4 } from "./send.ts"
 import * as wire from "./wire.ts"
 
-/** With the end option, what makes a message of 548 bytes: 576 with its headers, which all clients take (RFC 2131
- * section 2). */
-const OPTION_BYTES_MAX = 307
+/** Longest message with IP and UDP headers that all clients take (RFC 2131 section 2), and the longest that is sent: what fits
+ * an Ethernet of the usual MTU. */
+const MESSAGE_SIZE_MIN = 576
+const MESSAGE_SIZE_MAX = 1500
+/** What of a message isn't options: headers, fixed fields, and the end option. */
+const OVERHEAD = 28 + wire.OPTIONS + 1
+/** Longest search list. */
+const SEARCH_BYTES_MAX = 1024
 /** Makes a message of 300 bytes, the least that BOOTP knows (RFC 1542 section 2.1). */
 const OPTION_BYTES_MIN = 60
 const FOREVER = -1
@@ -62,7 +67,7 @@ export class DhcpResponder implements Responder {
     this.#info = config.info
     const servers = config.advertiseDns ? config.dns.filter((words) => address.isMapped(words, 0)) : []
     this.#servers = Int32Array.from(servers.slice(0, SERVER_MAX), (words) => words[3])
-    this.#search = encodeSearch(config.advertiseSearch ? config.search : [], true, options.DATA_MAX)
+    this.#search = encodeSearch(config.advertiseSearch ? config.search : [], true, SEARCH_BYTES_MAX)
     this.#hostname = config.hostname === undefined ? undefined : asciiOf(config.hostname)
     const fqdn = config.fqdn === undefined ? undefined : encodeName(config.fqdn)
     this.#fqdn = fqdn && Uint8Array.of(...FQDN_HEADER, ...fqdn)
@@ -93,7 +98,8 @@ export class DhcpResponder implements Responder {
       return
     }
     const isRapid = type === wire.DISCOVER && options.find(view, first, after, options.RAPID_COMMIT) >= 0
-    this.#answer(request, type, type === wire.DISCOVER && !isRapid ? wire.OFFER : wire.ACK, isRapid)
+    const size = this.#messageSize(first, after)
+    this.#answer(request, size, type, type === wire.DISCOVER && !isRapid ? wire.OFFER : wire.ACK, isRapid)
   }
 
   /** Whether a request names no server or us: a client that has chosen another server tells all (RFC 2131 section
@@ -111,10 +117,20 @@ export class DhcpResponder implements Responder {
     return isNone || (address.isUnicast(this.#client, 0) && !address.isLoopback(this.#client, 0))
   }
 
-  /** @param request offset of the message to answer */
-  #answer(request: number, asked: number, type: number, isRapid: boolean): void {
+  /** How long an answer may be: what the client says (RFC 2132 section 9.10), as far as its link carries that in one packet. */
+  #messageSize(first: number, after: number): number {
+    const { view } = this.#link.frames
+    const at = options.find(view, first, after, options.MESSAGE_SIZE)
+    if (at < 0 || options.lengthAt(view, at) !== 2) return MESSAGE_SIZE_MIN
+    const mtu = this.#guest.mtu === 0 ? MESSAGE_SIZE_MAX : this.#guest.mtu
+    return Math.max(MESSAGE_SIZE_MIN, Math.min(view.getUint16(at), mtu, MESSAGE_SIZE_MAX))
+  }
+
+  /** @param request offset of the message to answer @param size longest answer */
+  #answer(request: number, size: number, asked: number, type: number, isRapid: boolean): void {
     const link = this.#link
-    const row = link.reserve(HEADERS4 + wire.OPTIONS + OPTION_BYTES_MAX + 1)
+    const optionsMax = size - OVERHEAD
+    const row = link.reserve(HEADERS4 + wire.OPTIONS + optionsMax + 1)
     if (row < 0) {
       this.noRoom++
       return
@@ -137,7 +153,7 @@ export class DhcpResponder implements Responder {
     view.setInt32(o + wire.RELAY_ADDRESS, view.getInt32(request + wire.RELAY_ADDRESS))
     arena.copyWithin(o + wire.CLIENT_HARDWARE, request + wire.CLIENT_HARDWARE, request + wire.CLIENT_HARDWARE + 16)
     view.setUint32(o + wire.MAGIC, wire.MAGIC_COOKIE)
-    const length = this.#writeOptions(view, o + wire.OPTIONS, type, isInform, isRapid) - o
+    const length = this.#writeOptions(view, o + wire.OPTIONS, optionsMax, type, isInform, isRapid) - o
 
     const isBroadcast = (flags & wire.FLAG_BROADCAST) !== 0
     // Who informs has an address already, and it need not be the one we would give (RFC 2131 section 4.3.5).
@@ -148,12 +164,12 @@ export class DhcpResponder implements Responder {
     if (this.#info) this.#info(`${describe(asked, type)} from ${macOf(view, request + wire.CLIENT_HARDWARE)}`)
   }
 
-  /** In order of importance: what has no room is left out. @returns the offset after the options. */
-  #writeOptions(view: DataView, at: number, type: number, isInform: boolean, isRapid: boolean): number {
+  /** In order of importance: what has no room is left out. @param most bytes without the end option @returns the offset after the options. */
+  #writeOptions(view: DataView, at: number, most: number, type: number, isInform: boolean, isRapid: boolean): number {
     const guest = this.#guest
     const gateway = guest.gateway4[3]
     const list = this.#options
-    list.start(view, at, at + OPTION_BYTES_MAX)
+    list.start(view, at, at + most)
     list.byte(options.MESSAGE_TYPE, type)
     list.word(options.SERVER_ID, gateway)
     if (!isInform) list.word(options.LEASE_TIME, FOREVER)

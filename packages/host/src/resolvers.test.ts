@@ -95,6 +95,14 @@ describe("chooseResolvers", () => {
     const choice = choose(BOTH, { disabled: true, forward4: words("169.254.1.1"), host4: words("192.0.2.9") })
     expect(choice).toMatchObject({ told4: [], told6: [], forward4: "169.254.1.1", host4: "192.0.2.9", warnings: [] })
   })
+  it("forwards to a resolver of the other family if there is none of the same", () => {
+    const forward6 = words("fd00::53")
+    expect(choose("nameserver 192.0.2.53\n", { forward6 })).toMatchObject({ forward6: "fd00::53", host6: "192.0.2.53" })
+    // The one that the user names, rather than one of the file.
+    const named = { forward6, host4: words("127.0.0.1") }
+    expect(choose("nameserver 192.0.2.53\n", named)).toMatchObject({ host6: "127.0.0.1" })
+    expect(choose(BOTH, { ...named, host6: words("::1") })).toMatchObject({ host6: "::1" })
+  })
   it("warns of a missing IPv6 resolver, unless the family is off", () => {
     const file = "nameserver 192.0.2.53\n"
     expect(choose(file).warnings).toEqual(["No IPv6 nameserver available for NDP/DHCPv6"])

@@ -129,8 +129,8 @@ export function chooseResolvers(host: ResolverConfig, options: ResolverOptions):
     advertised6,
     forward4: (options.ipv4 && side4.forward) || none(),
     forward6: (options.ipv6 && side6.forward) || none(),
-    host4: options.host4 ?? first4 ?? first6 ?? none(),
-    host6: options.host6 ?? first6 ?? first4 ?? none(),
+    host4: options.host4 ?? first4 ?? options.host6 ?? first6 ?? none(),
+    host6: options.host6 ?? first6 ?? options.host4 ?? first4 ?? none(),
     search,
     warnings,
   }
