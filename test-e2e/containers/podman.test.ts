@@ -23,6 +23,7 @@ beforeAll(async () => {
   world = await createWorld()
   ;({ host } = world)
   machine = await startMachine(process.env.PASST_CONTAINER_TREE!, host)
+  await machine.makeImage()
   await startServers(host, [HOST.ipv4, HOST.ipv6, "127.0.0.1", "::1"])
 })
 afterEach(async () => {

@@ -39,12 +39,6 @@ chown 1000:1000 "$root/home/user" "$root/run/user/1000"
 cat /etc/resolv.conf >"$root/etc/resolv.conf"
 echo 127.0.0.1 localhost >"$root/etc/hosts"
 mkdir -p "$root/etc/containers"
-cat >"$root/etc/containers/storage.conf" <<END
-[storage]
-driver = "overlay"
-runroot = "/run/containers/storage"
-graphroot = "/var/lib/containers/storage"
-END
 cat >"$root/etc/containers/containers.conf" <<END
 [engine]
 cgroup_manager = "cgroupfs"

@@ -22,6 +22,8 @@ export interface Machine {
   mustPodman(...args: readonly string[]): Promise<string>
   /** Podman as root. */
   rootPodman(args: readonly string[], options?: RunOptions): Promise<Outcome>
+  /** Make IMAGE, for both users. */
+  makeImage(): Promise<void>
   close(): Promise<void>
 }
 
@@ -59,10 +61,6 @@ export async function startMachine(tree: string, network: Namespace): Promise<Ma
   }
   const podman: Machine["podman"] = (args, options) => run(asUser(["podman", ...args]), options)
   const rootPodman: Machine["rootPodman"] = (args, options) => run(asRoot(["podman", ...args]), options)
-  for (const as of [asUser, asRoot]) {
-    const made = await run(as(["sh", "-c", IMPORT]))
-    if (made.status !== 0) throw new Error(`no image could be made: ${made.stderr}`)
-  }
   return {
     asUser,
     asRoot,
@@ -72,6 +70,12 @@ export async function startMachine(tree: string, network: Namespace): Promise<Ma
       const outcome = await podman(args)
       if (outcome.status === 0) return outcome.stdout.trimEnd()
       throw new Error(`podman ${args.join(" ")}: status ${outcome.status}: ${outcome.stderr.trim()}`)
+    },
+    async makeImage() {
+      for (const as of [asUser, asRoot]) {
+        const made = await run(as(["sh", "-c", IMPORT]))
+        if (made.status !== 0) throw new Error(`no image could be made: ${made.stderr}`)
+      }
     },
     async close() {
       for (const as of [asUser, asRoot]) {

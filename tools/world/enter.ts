@@ -96,13 +96,18 @@ export function enterSandbox(command: readonly string[], options: SandboxOptions
       ? ["--user", "bash", "-c", MANY_USERS, "sandbox", "--cgroup", ...REST, ...first]
       : [...UNSHARE, ...first]
     const child = spawn("unshare", args, {
-      stdio: ["inherit", "inherit", "inherit", "pipe", options.manyUsers ? "pipe" : "ignore"],
+      stdio: ["inherit", "inherit", "inherit", "pipe", ...(options.manyUsers ? (["pipe"] as const) : [])],
       env: { ...process.env, ...options.env, [SANDBOX_VARIABLE]: mount, TMPDIR: mount },
     })
-    const handshake = child.stdio[4] as Duplex | null
+    const handshake = child.stdio[4] as Duplex | null | undefined
     handshake?.once("data", () => {
-      for (const kind of ["uid", "gid"]) writeFileSync(`/proc/${child.pid}/${kind}_map`, `0 0 ${MANY_IDS}\n`)
-      handshake.end("\n")
+      try {
+        for (const kind of ["uid", "gid"]) writeFileSync(`/proc/${child.pid}/${kind}_map`, `0 0 ${MANY_IDS}\n`)
+        handshake.end("\n")
+      } catch (error) {
+        child.kill("SIGKILL")
+        reject(error)
+      }
     })
     // The terminal sends Ctrl-C to the whole group: the program inside decides, and this process waits for it.
     const ignore = (): void => {}
