@@ -13,7 +13,9 @@ mount --bind "$dist" "$root/opt/passt"
 
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
+# To be seen only: groups made there would outlive the sandbox.
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+mount -o remount,bind,ro "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 mkdir "$root/dev/net" "$root/dev/pts" "$root/dev/shm"
 # Devices can only be borrowed in here.
