@@ -1,6 +1,6 @@
 /** passt: networking for a virtual machine. */
 import { readCommandLine } from "@passt/cli"
 import { runProgram } from "@passt/program"
-import { start } from "./start.ts"
+import { prepare } from "./start.ts"
 
-process.exitCode = runProgram(readCommandLine, start)
+process.exitCode = runProgram(readCommandLine, prepare)

@@ -3,7 +3,6 @@
  *
  *   log → identity → host → rules → socket, PID file → listen → leave root → capture → ready → loop
  */
-import { rmSync } from "node:fs"
 import type { Launch, PasstOptions } from "@passt/cli"
 import { REF_LINK, REF_SHIFT } from "@passt/core"
 import { chooseIdentity, errnoText, guestLines } from "@passt/host"
@@ -40,23 +39,9 @@ const EPROTO = 71
 const EXTERNAL_SIGNAL = 0
 const EXTERNAL_NEIGHBOURS = 1
 
-/** @returns the exit status, when the program is done @throws what main tells the user */
-export function start(options: PasstOptions, launch: Launch): number {
-  const made: string[] = []
-  let run: () => number
-  try {
-    run = prepare(options, launch, made)
-  } catch (error) {
-    // A failed start leaves nothing behind.
-    for (const path of made) rmSync(path, { force: true })
-    throw error
-  }
-  return run()
-}
-
 /** Everything up to readiness. @param made gets the paths of files that this run has made
- * @returns the loop */
-function prepare(options: PasstOptions, launch: Launch, made: string[]): () => number {
+ * @returns the loop @throws what runProgram tells the user */
+export function prepare(options: PasstOptions, launch: Launch, made: string[]): () => number {
   const logger = openLog("passt", options, launch, launch.readyFd === null)
   for (const warning of [...launch.warnings, ...options.warnings]) logger.warning(warning)
   const identity = chooseIdentity(options.runAs?.text, isInitialUserNamespaceRoot(), { lookupUser, lookupGroup })

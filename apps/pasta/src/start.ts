@@ -6,7 +6,7 @@
  * The launcher has been here before: user and user namespace are what they are to be, the network namespace is an open
  * descriptor, and a command to spawn waits in it.
  */
-import { closeSync, readFileSync, rmSync, writeSync } from "node:fs"
+import { closeSync, readFileSync, writeSync } from "node:fs"
 import type { Launch, PastaOptions } from "@passt/cli"
 import { type FrameTable, type Link, NoLink, REF_LINK, REF_SHIFT } from "@passt/core"
 import { chooseIdentity, errnoText, type FamilySetup, type Logger, nativeCalls, NamespaceNetwork } from "@passt/host"
@@ -53,23 +53,9 @@ const EACCES = 13
 const EBUSY = 16
 const ENODEV = 19
 
-/** @returns the exit status, when the program is done @throws what main tells the user */
-export function start(options: PastaOptions, launch: Launch): number {
-  const made: string[] = []
-  let run: () => number
-  try {
-    run = prepare(options, launch, made)
-  } catch (error) {
-    // A failed start leaves nothing behind: files here, and the waiting command ends with its pipe.
-    for (const path of made) rmSync(path, { force: true })
-    throw error
-  }
-  return run()
-}
-
 /** Everything up to readiness. @param made gets the paths of files that this run has made
- * @returns the loop */
-function prepare(options: PastaOptions, launch: Launch, made: string[]): () => number {
+ * @returns the loop @throws what runProgram tells the user */
+export function prepare(options: PastaOptions, launch: Launch, made: string[]): () => number {
   const { command } = launch
   const logger = openLog("pasta", options, launch, launch.readyFd === null && !command)
   for (const warning of [...launch.warnings, ...options.warnings]) logger.warning(warning)

@@ -1,15 +1,19 @@
 /** From the process's arguments to its exit status. */
+import { rmSync } from "node:fs"
 import { ConfigError, type CommandLine, type Launch, readLaunch } from "@passt/cli"
 import { HostError, NetlinkError } from "@passt/host"
 import { StartError } from "./error.ts"
 import { VERSION } from "./version.ts"
 
 /** Reads the command line, and runs. Everything that can fail, fails before readiness is reported, in one line.
- * @param start prepares and runs @returns the exit status */
+ * @param prepare does everything up to readiness, and returns the loop, which returns the exit status; `made` gets the paths of
+ * files that it makes @returns the exit status */
 export function runProgram<Options>(
   read: (program: string, args: readonly string[], version: string) => CommandLine<Options>,
-  start: (options: Options, launch: Launch) => number,
+  prepare: (options: Options, launch: Launch, made: string[]) => () => number,
 ): number {
+  const made: string[] = []
+  let run: () => number
   try {
     const commandLine = read(process.argv0, process.argv.slice(2), VERSION)
     if (commandLine.kind === "exit") {
@@ -17,8 +21,10 @@ export function runProgram<Options>(
       process.stderr.write(commandLine.stderr)
       return commandLine.status
     }
-    return start(commandLine.options, readLaunch(process.env))
+    run = prepare(commandLine.options, readLaunch(process.env), made)
   } catch (error) {
+    // A failed start leaves nothing behind: files here, and a command that waits ends with its pipe.
+    for (const path of made) rmSync(path, { force: true })
     const expected =
       error instanceof ConfigError ||
       error instanceof HostError ||
@@ -27,4 +33,5 @@ export function runProgram<Options>(
     process.stderr.write(expected ? `${error.message}\n` : `${error instanceof Error ? error.stack : String(error)}\n`)
     return 1
   }
+  return run()
 }
