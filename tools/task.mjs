@@ -93,7 +93,10 @@ switch (task) {
     need(GUEST_NEEDS)
     build()
     run("vitest", ["run", ...args])
-    if (args.length === 0) run("node", ["test-e2e/main.ts"])
+    if (args.length === 0) {
+      run("node", ["test-e2e/conformance/main.ts"])
+      run("node", ["test-e2e/main.ts"])
+    }
     break
   case "bench":
     build()

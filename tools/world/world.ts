@@ -35,6 +35,8 @@ export interface WorldOptions {
   readonly mtu?: number
   /** Lines of the host's resolv.conf in place of the usual ones. */
   readonly resolvConf?: string
+  /** Whether the world has its servers from the start. Default: yes. */
+  readonly servers?: boolean
 }
 
 const SERVERS: string = fileURLToPath(new URL("servers.ts", import.meta.url))
@@ -79,9 +81,11 @@ export async function createWorld(options: WorldOptions = {}): Promise<World> {
   // The mount follows the symbolic link that resolv.conf is on many systems.
   await host.must(["mount", "--bind", resolvConf, "/etc/resolv.conf"])
 
-  await startServers(world)
-  for (const address of [SERVER.ipv4, SERVER.ipv6]) {
-    world.start(["iperf3", "--server", "--bind", address, "--port", String(PORT.iperf3)], { stdio: "ignore" })
+  if (options.servers !== false) {
+    await startServers(world)
+    for (const address of [SERVER.ipv4, SERVER.ipv6]) {
+      world.start(["iperf3", "--server", "--bind", address, "--port", String(PORT.iperf3)], { stdio: "ignore" })
+    }
   }
   return {
     host,

@@ -1,0 +1,83 @@
+// Runs checks, a few at a time, each in a world of its own.
+import { AssertionError } from "node:assert"
+import type { Check, Result } from "./check.ts"
+import { createSlot, Stage } from "./stage.ts"
+import type { Commands } from "./stage.ts"
+
+const TIMEOUT_MS = 60_000
+
+function described(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const lines = error.message.split("\n").filter((line) => line.trim() !== "")
+  // What an assertion compares stands in the lines below its title.
+  return (error instanceof AssertionError ? lines.slice(0, 12).join(" | ") : lines.slice(0, 3).join(" | ")).slice(
+    0,
+    600,
+  )
+}
+
+async function runOne(check: Check, stage: Stage): Promise<Result> {
+  const began = performance.now()
+  const timeoutMs = check.timeoutMs ?? TIMEOUT_MS
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not over within ${timeoutMs} ms`)), timeoutMs)
+  })
+  const elapsed = (): number => Math.round(performance.now() - began)
+  try {
+    const running = check.run(stage)
+    // After a time-out it ends some time, when nobody listens any more.
+    running.catch(() => {})
+    await Promise.race([running, late])
+    return { id: check.id, verdict: "pass", elapsedMs: elapsed() }
+  } catch (error) {
+    const { unknownOption } = stage
+    if (unknownOption !== undefined) {
+      return { id: check.id, verdict: "absent", message: `no option "${unknownOption}"`, elapsedMs: elapsed() }
+    }
+    return { id: check.id, verdict: "fail", message: described(error), elapsedMs: elapsed() }
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** The check, and the clean-up after it, which can find that the program is gone. */
+async function runWhole(check: Check, stage: Stage): Promise<Result> {
+  const result = await runOne(check, stage)
+  try {
+    await stage.close()
+    return result
+  } catch (error) {
+    return { ...result, verdict: "fail", message: result.message ?? described(error) }
+  }
+}
+
+/**
+ * @param jobs how many at a time
+ * @param tell called with each result as it comes
+ */
+export async function runChecks(
+  checks: readonly Check[],
+  commands: Commands,
+  jobs: number,
+  tell: (check: Check, result: Result) => void,
+): Promise<Result[]> {
+  const queue = [...checks]
+  const results: Result[] = []
+  let made = Promise.resolve()
+  const worker = async (): Promise<void> => {
+    // One after the other: both ends of a cable have a name here until they are where they belong.
+    const making = made.then(createSlot)
+    made = making.then(() => {})
+    const slot = await making
+    for (let check = queue.shift(); check !== undefined; check = queue.shift()) {
+      const result = await runWhole(check, new Stage(slot, commands))
+      results.push(result)
+      tell(check, result)
+    }
+    await slot.close()
+  }
+  await Promise.all(Array.from({ length: Math.min(jobs, checks.length) }, worker))
+  const order = new Map(checks.map((check, index) => [check.id, index]))
+  return results.sort((one, other) => order.get(one.id)! - order.get(other.id)!)
+}

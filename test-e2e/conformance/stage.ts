@@ -1,0 +1,283 @@
+// What a check has to work with: a small world of its own, the program under test, and a clean-up that leaves nothing.
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import type { ChildProcess } from "node:child_process"
+import { scratchDirectory } from "../../tools/world/enter.ts"
+import { createNamespace } from "../../tools/world/namespace.ts"
+import type { Namespace } from "../../tools/world/namespace.ts"
+import { isListening } from "../../tools/world/passt.ts"
+import { ended, run, stop, until } from "../../tools/world/process.ts"
+import type { Outcome, RunOptions } from "../../tools/world/process.ts"
+import { createWorld, ip } from "../../tools/world/world.ts"
+import type { World } from "../../tools/world/world.ts"
+import { Guest } from "./guest.ts"
+import { Peer } from "./peer.ts"
+
+/** How to start the programs under test. */
+export interface Commands {
+  readonly passt: readonly string[]
+  readonly pasta: readonly string[]
+}
+
+/** The longest start that is waited for. */
+const START_MS = 40_000
+
+/** A world that one check after the other uses. */
+export interface Slot {
+  readonly world: World
+  readonly hostPeer: Peer
+  readonly worldPeer: Peer
+  /** Processes in the host's namespace that belong to the slot. */
+  readonly residents: Set<number>
+  /** passt with no options but its socket, for all checks that ask for no more; started by the first of them. */
+  shared?: Running
+  close(): Promise<void>
+}
+
+/** Processes in a network namespace. */
+function processesIn(namespace: Namespace): number[] {
+  const wanted = readlinkSync(`/proc/${namespace.pid}/ns/net`)
+  return readdirSync("/proc")
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return readlinkSync(`/proc/${pid}/ns/net`) === wanted
+      } catch {
+        return false
+      }
+    })
+}
+
+export async function createSlot(): Promise<Slot> {
+  const world = await createWorld({ servers: false })
+  const [hostPeer, worldPeer] = [new Peer(world.host), new Peer(world.world, { serve: true })]
+  await Promise.all([hostPeer.clear(), worldPeer.clear()])
+  return { world, hostPeer, worldPeer, residents: new Set(processesIn(world.host)), close: () => world.close() }
+}
+
+/** passt in the foreground, and what it has said so far. */
+export interface Running {
+  readonly socket: string
+  readonly process: ChildProcess
+  log(): string
+  /** Its end: the exit status, or the signal that ended it. Fails if it does not come. */
+  exit(timeoutMs?: number): Promise<number | NodeJS.Signals>
+}
+
+/** A namespace that pasta serves from the background. */
+export interface Served {
+  readonly guest: Namespace
+  readonly peer: Peer
+  readonly pid: number
+  isAlive(): boolean
+  log(): string
+}
+
+export class Stage {
+  readonly slot: Slot
+  readonly commands: Commands
+  /** Empty, of this check alone, open to the ordinary user. */
+  readonly folder: string
+  /** An option that the program under test didn't know. */
+  unknownOption: string | undefined
+  readonly #undo: (() => unknown)[] = []
+
+  constructor(slot: Slot, commands: Commands) {
+    this.slot = slot
+    this.commands = commands
+    this.folder = mkdtempSync(join(scratchDirectory(), "check-"))
+  }
+
+  get host(): Namespace {
+    return this.slot.world.host
+  }
+  get world(): Namespace {
+    return this.slot.world.world
+  }
+  /** Sockets of the host. */
+  get hostPeer(): Peer {
+    return this.slot.hostPeer
+  }
+  /** Sockets behind the host's router. */
+  get worldPeer(): Peer {
+    return this.slot.worldPeer
+  }
+
+  path(name: string): string {
+    return join(this.folder, name)
+  }
+
+  read(name: string): string {
+    return readFileSync(this.path(name), "utf8")
+  }
+
+  /** Called when the check is over, last one first. */
+  defer(undo: () => unknown): void {
+    this.#undo.push(undo)
+  }
+
+  /** `ip` commands in a namespace, and those that take them back. */
+  async ip(namespace: Namespace, commands: readonly string[], undo: readonly string[]): Promise<void> {
+    this.defer(() => ip(namespace, undo))
+    await ip(namespace, commands)
+  }
+
+  /** Another resolv.conf of the host until the check is over. */
+  resolvConf(text: string): void {
+    const path = join(scratchDirectory(), `resolv.conf.${this.host.pid}`)
+    const before = readFileSync(path)
+    this.defer(() => writeFileSync(path, before))
+    writeFileSync(path, text)
+  }
+
+  #noticed(said: string): string {
+    this.unknownOption ??= /(?:unrecognized option|invalid option --) '?([^'\n]+)/.exec(said)?.[1]
+    // Old versions want a system log, which the namespace hasn't; a build for newer processors can't be found behind a
+    // loader (tools/bench/debian-release.ts).
+    return said.replace(/^(Failed to send \d+ bytes to syslog|Can't run AVX2 build.*)\n/gm, "")
+  }
+
+  #outcome(outcome: Outcome): Outcome {
+    return { ...outcome, stderr: this.#noticed(outcome.stderr) }
+  }
+
+  /** Runs passt to the end of its foreground process, as an ordinary user. */
+  async run(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+    const command = this.host.insideAsUser([...this.commands.passt, ...args])
+    return this.#outcome(await run(command, { timeoutMs: START_MS, ...options }))
+  }
+
+  /** The same for pasta. */
+  async pasta(args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+    const command = this.host.insideAsUser([...this.commands.pasta, ...args])
+    return this.#outcome(await run(command, { timeoutMs: START_MS, ...options }))
+  }
+
+  /** Runs passt or pasta as root of the namespaces, as Podman runs pasta. */
+  async asRoot(program: keyof Commands, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+    const command = this.host.inside([...this.commands[program], ...args])
+    return this.#outcome(await run(command, { timeoutMs: START_MS, ...options }))
+  }
+
+  /** passt in the foreground, listening. */
+  async start(args: readonly string[] = [], socket: string = this.path("socket")): Promise<Running> {
+    const running = await this.#launch(args, socket)
+    this.defer(() => stop(running.process))
+    return running
+  }
+
+  async #launch(args: readonly string[], socket: string): Promise<Running> {
+    const command = [...this.commands.passt, "--foreground", "--socket", socket, ...args]
+    const child = this.host.startAsUser(command, { stdio: ["ignore", "pipe", "pipe"] })
+    let said = ""
+    const keep = (chunk: Buffer): void => {
+      said = (said + chunk.toString()).slice(-200_000)
+    }
+    child.stdout!.on("data", keep)
+    child.stderr!.on("data", keep)
+    const ready = until("passt's socket", START_MS, () => {
+      if (child.exitCode === null && child.signalCode === null) return isListening(this.host, socket)
+      throw new Error(
+        `passt ended at once (${child.signalCode ?? `status ${child.exitCode}`}): ${this.#noticed(said).trim()}`,
+      )
+    })
+    await ready.catch(async (error: unknown) => {
+      await stop(child)
+      throw error
+    })
+    return {
+      socket,
+      process: child,
+      log: () => said,
+      exit: async (timeoutMs = 8000) => {
+        if (!(await ended(child, timeoutMs))) throw new Error(`passt did not end within ${timeoutMs} ms`)
+        return child.signalCode ?? child.exitCode!
+      },
+    }
+  }
+
+  /** Another machine at the same socket. */
+  async connect(running: Running): Promise<Guest> {
+    const guest = await Guest.connect(running.socket)
+    this.defer(() => guest.close())
+    return guest
+  }
+
+  async #shared(): Promise<Running> {
+    const { slot } = this
+    if (slot.shared === undefined) {
+      const running = await this.#launch([], join(scratchDirectory(), `shared-${this.host.pid}`))
+      for (const pid of withDescendants(running.process.pid!)) slot.residents.add(pid)
+      slot.shared = running
+    }
+    return slot.shared
+  }
+
+  /** passt with these arguments, and a guest behind it. Without arguments it is one that other checks use, too. */
+  async guest(args: readonly string[] = []): Promise<Guest> {
+    const guest = await this.connect(args.length === 0 ? await this.#shared() : await this.start(args))
+    if (args.includes("-6") || args.includes("--ipv6-only")) guest.fenceBy = "ndp"
+    return guest
+  }
+
+  /** A namespace with nothing in it. */
+  async namespace(): Promise<Namespace> {
+    const made = await createNamespace("guest")
+    this.defer(() => made.close())
+    return made
+  }
+
+  /** pasta in the background, serving a namespace. */
+  async serve(args: readonly string[] = ["--config-net"]): Promise<Served> {
+    const guest = await this.namespace()
+    const [pidFile, logFile] = [this.path("pasta.pid"), this.path("pasta.log")]
+    const files = ["--pid", pidFile, "--log-file", logFile]
+    const outcome = await this.asRoot("pasta", [...files, ...args, "--netns", `/proc/${guest.pid}/ns/net`])
+    if (outcome.status !== 0) throw new Error(`pasta failed (status ${outcome.status}): ${outcome.stderr.trim()}`)
+    const pid = Number(readFileSync(pidFile, "utf8"))
+    const peer = new Peer(guest)
+    await peer.clear()
+    return { guest, peer, pid, isAlive: () => isAlive(pid), log: () => readFileSync(logFile, "utf8") }
+  }
+
+  /** Ends and undoes all that the check has made. Fails if the passt that checks share has ended. */
+  async close(): Promise<void> {
+    for (const undo of this.#undo.reverse()) {
+      try {
+        await undo()
+      } catch {
+        // What a failed check could not make can't be undone.
+      }
+    }
+    for (const pid of processesIn(this.host)) {
+      if (this.slot.residents.has(pid)) continue
+      try {
+        process.kill(pid, "SIGKILL")
+      } catch {
+        // It has just ended.
+      }
+    }
+    await Promise.all([this.hostPeer.clear(), this.worldPeer.clear()])
+    rmSync(this.folder, { recursive: true, force: true })
+    const { shared } = this.slot
+    if (shared === undefined || isAlive(shared.process.pid!)) return
+    delete this.slot.shared
+    throw new Error(`passt has ended: ${shared.log().slice(-300)}`)
+  }
+}
+
+function withDescendants(pid: number): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(/\s+/).filter(Boolean)
+  return [pid, ...children.map(Number).flatMap(withDescendants)]
+}
+
+/** Whether a process runs: one that nobody has waited for yet does not. */
+export function isAlive(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1")
+    return !"ZX".includes(stat.slice(stat.lastIndexOf(")") + 2)[0]!)
+  } catch {
+    return false
+  }
+}
