@@ -163,6 +163,10 @@ static int32_t setHopLimit(Engine&, int32_t fd, int32_t family, int32_t hopLimit
                      : option(fd, IPPROTO_IP, IP_TTL, hopLimit);
 }
 
+static int32_t queueErrors(Engine&, int32_t fd, int32_t family, int32_t on) {
+  return family == 6 ? option(fd, IPPROTO_IPV6, IPV6_RECVERR, on) : option(fd, IPPROTO_IP, IP_RECVERR, on);
+}
+
 static int32_t setReuseAddress(Engine&, int32_t fd) { return option(fd, SOL_SOCKET, SO_REUSEADDR, 1); }
 
 static int32_t setPeekOffset(Engine&, int32_t fd, int32_t offset) {
@@ -233,6 +237,7 @@ void bindSockets(napi_env env, napi_value object, Engine* engine) {
   defineHot<setMss>(env, object, "setMss", engine);
   defineHot<setKeepalive>(env, object, "setKeepalive", engine);
   defineHot<setHopLimit>(env, object, "setHopLimit", engine);
+  defineHot<queueErrors>(env, object, "queueErrors", engine);
   defineHot<setReuseAddress>(env, object, "setReuseAddress", engine);
   defineHot<setPeekOffset>(env, object, "setPeekOffset", engine);
   defineHot<probePeekOffset>(env, object, "probePeekOffset", engine);

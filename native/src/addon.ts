@@ -38,6 +38,7 @@ export interface RawEngine {
   shutdownWrite(fd: number): number
   setMss(fd: number, mss: number): number
   setKeepalive(fd: number): number
+  queueErrors(fd: number, family: number, on: number): number
   setHopLimit(fd: number, family: number, hopLimit: number): number
   setReuseAddress(fd: number): number
   setPeekOffset(fd: number, offset: number): number

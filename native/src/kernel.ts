@@ -121,6 +121,9 @@ export class NativeKernel implements Kernel {
   setKeepalive(fd: number): number {
     return this.raw.setKeepalive(fd)
   }
+  queueErrors(fd: number, family: number, on: boolean): number {
+    return this.raw.queueErrors(fd, family, on ? 1 : 0)
+  }
   setHopLimit(fd: number, family: number, hopLimit: number): number {
     return this.raw.setHopLimit(fd, family, hopLimit)
   }

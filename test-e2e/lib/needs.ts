@@ -23,6 +23,8 @@ export const NEEDS = {
   iperf3: program("iperf3", "iperf3"),
   nft: program("nft", "nftables"),
   tc: program("tc", "iproute2"),
+  ping: program("ping", "iputils-ping"),
+  traceroute: program("traceroute", "traceroute"),
   udhcpc: program("udhcpc", "udhcpc"),
   dhclient: program("dhclient", "isc-dhcp-client"),
   dhcpcd: program("dhcpcd", "dhcpcd5"),

@@ -114,7 +114,10 @@ export interface Kernel {
   setMss(fd: number, mss: number): number
   /** SO_KEEPALIVE. */
   setKeepalive(fd: number): number
-  /** IP_TTL or IPV6_UNICAST_HOPS of what this socket sends. */
+  /** Whether a TCP socket of the host queues ICMP errors for `readError` (IP_RECVERR, IPV6_RECVERR). Only while it connects:
+   * later each of them would be an error of the connection. */
+  queueErrors(fd: number, family: number, on: boolean): number
+  /** IP_TTL or IPV6_UNICAST_HOPS of what this socket sends. @param hopLimit 1…255 */
   setHopLimit(fd: number, family: number, hopLimit: number): number
   /** Fills `info`. @returns 0. */
   tcpInfo(fd: number): number

@@ -216,6 +216,7 @@ export class FuzzKernel implements Kernel {
         } else if (r.chance(0.3)) {
           s.connecting = false
           s.dead = true
+          s.errors = r.below(3)
           s.error = r.pick(FAILURES)
           s.mask |= EVENT_ERR | EVENT_HUP
         }
@@ -372,6 +373,12 @@ export class FuzzKernel implements Kernel {
   }
   setKeepalive(fd: number): number {
     this.#socket(fd, "tcp")
+    return 0
+  }
+  queueErrors(fd: number, family: number, on: boolean): number {
+    const s = this.#socket(fd, "tcp")
+    this.#note(20, fd, family, on ? 1 : 0)
+    if (s.connecting && !on) throw new Failure("errors are turned off while a connection is made")
     return 0
   }
   setHopLimit(fd: number, family: number, hopLimit: number): number {

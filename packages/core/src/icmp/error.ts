@@ -38,6 +38,8 @@ const QUOTED_HOP_LIMIT = 1
 
 /** Source of the message being written. */
 const source: Int32Array = new Int32Array(4)
+/** What findSource found: no address may be the source. */
+export const NO_SOURCE = -2
 
 /** Where the quoted IP header begins, bytes from the start of the frame. */
 function quotedIp(family: number): number {
@@ -54,6 +56,11 @@ export function quoteRoom(family: number): number {
   return ethernet.HEADER_LENGTH + (family === 4 ? PACKET_MAX_4 : PACKET_MAX_6) - quoteStart(family)
 }
 
+/** Whether a frame of the guest is addressed to a group of stations: the lowest bit of the first byte (IEEE 802.3 section 3.2.3). */
+export function isGroupFrame(ctx: Context, row: number): boolean {
+  return (ctx.view.getUint8(ctx.frames.offset[row] + ethernet.DESTINATION) & 1) !== 0
+}
+
 /** Puts our own address on the guest's link into `source`, else another one.
  * @returns whether it is a fit source */
 function sourceIsOurs(ctx: Context, family: number, otherwise: Int32Array, index: number): boolean {
@@ -61,6 +68,53 @@ function sourceIsOurs(ctx: Context, family: number, otherwise: Int32Array, index
   if (isUnspecified(ours, 0)) copy(source, 0, otherwise, index)
   else copy(source, 0, ours, 0)
   return isUnicast(source, 0)
+}
+
+/** Puts the source of a message about a flow's packet into `source`: the node in ADDRESS_OFFENDER as the guest knows it, or
+ * our own address if the host itself gave the packet up.
+ * @returns the row of the neighbour table that the frame's source comes from, -1: none; or NO_SOURCE */
+export function findSource(ctx: Context, base: number): number {
+  const w = ctx.words
+  const { address } = ctx.kernel
+  const { neighbours } = ctx.config
+  const family = w[base + GUEST_FAMILY]
+  if (equal(address, ADDRESS_OFFENDER, w, base + PEER)) {
+    copy(source, 0, w, base + FAR)
+    return isUnicast(source, 0) ? w[base + NEIGHBOUR] : NO_SOURCE
+  }
+  const foreign = isUnspecified(address, ADDRESS_OFFENDER) || isMapped(address, ADDRESS_OFFENDER) !== (family === 4)
+  if (foreign || !ctx.translator.inbound(address, ADDRESS_OFFENDER, source, 0)) {
+    if (!sourceIsOurs(ctx, family, w, base + FAR)) return NO_SOURCE
+  }
+  if (!isUnicast(source, 0)) return NO_SOURCE
+  return neighbours === undefined ? -1 : neighbours.lookup(source, 0)
+}
+
+/** Writes the quoted IP header of a packet that a flow's guest sent, and the message around it, and queues that.
+ * @param row reserved, with ERROR_FRAME_MAX bytes, and the quoted transport header and payload in place
+ * @param quoted bytes of these @param what type << 8 | code @param neighbour as findSource found */
+export function finishQuote(
+  ctx: Context,
+  base: number,
+  row: number,
+  protocol: number,
+  quoted: number,
+  what: number,
+  mtu: number,
+  neighbour: number,
+): void {
+  const w = ctx.words
+  const v = ctx.view
+  const family = w[base + GUEST_FAMILY]
+  const from = quotedIp(family)
+  const ip = ctx.frames.offset[row] + from
+  if (family === 4) {
+    const total = ipv4.HEADER_LENGTH + quoted
+    ipv4.write(v, ip, total, protocol, QUOTED_HOP_LIMIT, w[base + GUEST + 3], w[base + FAR + 3])
+  } else {
+    ipv6.write(v, ip, quoted, protocol, QUOTED_HOP_LIMIT, 0, w, base + GUEST, w, base + FAR)
+  }
+  finish(ctx, row, family, what, mtu, quoteStart(family) - from + quoted, neighbour, w, base + GUEST)
 }
 
 /** Tells a flow's guest what `Kernel.readError` found: `error`, ADDRESS_OFFENDER, and quoted bytes in the row.
@@ -72,44 +126,22 @@ function sourceIsOurs(ctx: Context, family: number, otherwise: Int32Array, index
 export function tellError(ctx: Context, flow: number, row: number, protocol: number, header: number): boolean {
   const w = ctx.words
   const base = flow << FLOW_SHIFT
-  const { error, address } = ctx.kernel
+  const { error } = ctx.kernel
   const family = w[base + GUEST_FAMILY]
   const what = errorToIcmp(family, error)
   // RFC 1122 section 3.2.2: no errors about multicast and broadcast.
   if (what < 0 || !isUnicast(w, base + FAR)) return false
-  let neighbour = w[base + NEIGHBOUR]
-  if (equal(address, ADDRESS_OFFENDER, w, base + PEER)) {
-    copy(source, 0, w, base + FAR)
-  } else {
-    neighbour = -1
-    const foreign = isUnspecified(address, ADDRESS_OFFENDER) || isMapped(address, ADDRESS_OFFENDER) !== (family === 4)
-    if (foreign || !ctx.translator.inbound(address, ADDRESS_OFFENDER, source, 0)) {
-      if (!sourceIsOurs(ctx, family, w, base + FAR)) return false
-    }
-    if (!isUnicast(source, 0)) return false
-    const { neighbours } = ctx.config
-    if (neighbours !== undefined) neighbour = neighbours.lookup(source, 0)
-  }
+  const neighbour = findSource(ctx, base)
+  if (neighbour === NO_SOURCE) return false
   const v = ctx.view
-  const o = ctx.frames.offset[row]
-  const quote = o + quoteStart(family)
-  const room = quoteRoom(family) - header
-  const payload = Math.max(0, Math.min(error[ERROR_PAYLOAD], room))
+  const quote = ctx.frames.offset[row] + quoteStart(family)
+  const payload = Math.max(0, Math.min(error[ERROR_PAYLOAD], quoteRoom(family) - header))
   if (header > 0) {
     udp.write(v, quote, w[base + GUEST + PORT], w[base + FAR + PORT], header + payload)
   } else if (payload >= icmp.SEQUENCE) {
     v.setUint16(quote + icmp.IDENTIFIER, w[base + GUEST + PORT])
   }
-  const quoted = header + payload
-  const ip = o + quotedIp(family)
-  if (family === 4) {
-    const total = ipv4.HEADER_LENGTH + quoted
-    ipv4.write(v, ip, total, protocol, QUOTED_HOP_LIMIT, w[base + GUEST + 3], w[base + FAR + 3])
-  } else {
-    ipv6.write(v, ip, quoted, protocol, QUOTED_HOP_LIMIT, 0, w, base + GUEST, w, base + FAR)
-  }
-  const length = quote - ip + quoted
-  finish(ctx, row, family, what, errorMtu(family, error), length, neighbour, w, base + GUEST)
+  finishQuote(ctx, base, row, protocol, header + payload, what, errorMtu(family, error), neighbour)
   return true
 }
 
@@ -121,7 +153,8 @@ export function tellUnreachable(ctx: Context, row: number, errno: number): void 
   const { key } = ctx.flows
   const family = isMapped(key, 1) ? 4 : 6
   const what = errnoToIcmp(family, errno)
-  if (what < 0 || !isUnicast(key, 5) || !sourceIsOurs(ctx, family, key, 5)) return
+  // RFC 1122 section 3.2.2: no errors about multicast and broadcast, nor what came in such a frame.
+  if (what < 0 || !isUnicast(key, 5) || isGroupFrame(ctx, row) || !sourceIsOurs(ctx, family, key, 5)) return
   const answer = link.reserve(ERROR_FRAME_MAX)
   if (answer < 0) {
     ctx.count(COUNTER.dropNoRoom)

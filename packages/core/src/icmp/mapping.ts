@@ -7,7 +7,18 @@
  *
  * Reads first: RFC 792, RFC 1191, RFC 4443, RFC 7915.
  */
-import { EACCES, ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, ENETUNREACH, EPERM } from "../errno.ts"
+import {
+  EACCES,
+  ECONNREFUSED,
+  EHOSTDOWN,
+  EHOSTUNREACH,
+  EMSGSIZE,
+  ENETDOWN,
+  ENETUNREACH,
+  ENODEV,
+  ENONET,
+  EPERM,
+} from "../errno.ts"
 import { ERROR_CODE, ERROR_ERRNO, ERROR_INFO, ERROR_ORIGIN, ERROR_TYPE } from "../kernel.ts"
 import * as icmp from "../wire/icmp.ts"
 
@@ -57,8 +68,12 @@ export function errnoToIcmp(family: number, errno: number): number {
     case ECONNREFUSED:
       return v4 ? pair(icmp.UNREACHABLE, PORT) : pair(icmp.V6_UNREACHABLE, V6_PORT)
     case ENETUNREACH:
+    case ENETDOWN:
+    case ENODEV:
       return v4 ? pair(icmp.UNREACHABLE, NETWORK) : pair(icmp.V6_UNREACHABLE, V6_NO_ROUTE)
     case EHOSTUNREACH:
+    case EHOSTDOWN:
+    case ENONET:
       return v4 ? pair(icmp.UNREACHABLE, HOST) : pair(icmp.V6_UNREACHABLE, V6_ADDRESS)
     case EACCES:
     case EPERM:
@@ -82,6 +97,12 @@ export function errorToIcmp(family: number, error: Int32Array): number {
     default:
       return errnoToIcmp(family, error[ERROR_ERRNO])
   }
+}
+
+/** Whether a message says that the node is there, and nothing at that port: to TCP it is a reset that says so.
+ * @param what type << 8 | code */
+export function isPortUnreachable(family: number, what: number): boolean {
+  return what === (family === 4 ? pair(icmp.UNREACHABLE, PORT) : pair(icmp.V6_UNREACHABLE, V6_PORT))
 }
 
 /** The MTU that a "fragmentation needed" or "packet too big" for the guest states, bytes: never less than any link

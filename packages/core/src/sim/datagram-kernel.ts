@@ -295,6 +295,9 @@ export class DatagramKernel implements Kernel {
     if (s !== undefined) s.pendingError = 0
     return error
   }
+  queueErrors(): number {
+    return -EINVAL
+  }
   setHopLimit(fd: number, family: number, hopLimit: number): number {
     const failure = this.#enter("setHopLimit")
     if (failure < 0) return failure

@@ -337,6 +337,13 @@ export class GuestTcp {
     }
   }
 
+  /** An ICMP error quotes a SYN: while it connects, the end (as in Linux), if the number is ours (RFC 5927 section 4). */
+  unreachable(quoted: Segment): void {
+    if (this.state !== "syn-sent" || quoted.sequence !== this.iss) return
+    this.resetsHeard++
+    this.#end("reset")
+  }
+
   #takeOptions(s: Segment): void {
     this.peerMss = s.mss
     this.peerScale = s.scale

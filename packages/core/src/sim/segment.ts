@@ -26,6 +26,8 @@ export interface Segment {
   readonly mss: number
   readonly scale: number
   readonly payload: Uint8Array
+  /** Of segments from the guest, 64 unless told. */
+  readonly hopLimit?: number
 }
 
 /** Bytes of sequence space that a segment takes. */
@@ -46,7 +48,7 @@ export function buildFrame(s: Segment): Uint8Array {
   }
   if (s.scale >= 0) d.setInt32(at, (tcp.OPTION_NOP << 24) | (tcp.OPTION_WINDOW_SCALE << 16) | (3 << 8) | s.scale)
   body.set(s.payload, header)
-  return packet(s.source, s.destination, ipv4.PROTOCOL_TCP, body, 64)
+  return packet(s.source, s.destination, ipv4.PROTOCOL_TCP, body, s.hopLimit ?? 64)
 }
 
 /** Reads a frame to the guest. @throws Error when the guest's stack would drop it */

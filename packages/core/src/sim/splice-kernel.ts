@@ -478,6 +478,9 @@ export class SpliceModel implements Kernel, SpliceKernel {
   setKeepalive(): number {
     return -EINVAL
   }
+  queueErrors(): number {
+    return -EINVAL
+  }
   setHopLimit(): number {
     return -EINVAL
   }

@@ -9,6 +9,7 @@ import { type PeerScript, QUIET_PEER } from "./peer-script.ts"
 import { buildFrame, readFrame } from "./segment.ts"
 import { TcpScene, type TcpSceneOptions } from "./tcp-scene.ts"
 import type { TcpSocket } from "./tcp-socket.ts"
+import { readUnreachable, type Unreachable } from "./unreachable.ts"
 
 /** A segment that the guest heard. */
 export interface Heard {
@@ -36,6 +37,10 @@ export interface Said {
   readonly length?: number
   readonly mss?: number
   readonly scale?: number
+  /** Default 64. */
+  readonly hopLimit?: number
+  /** Destination of the frame, instead of our address. */
+  readonly mac?: readonly number[]
 }
 
 const LETTERS: readonly (readonly [string, number])[] = [
@@ -73,6 +78,8 @@ export class TcpDialogue extends TcpScene {
   #isn: number | undefined
   #scaled = false
   readonly #heard: Heard[] = []
+  /** ICMP errors that the guest got. */
+  readonly errors: Unreachable[] = []
 
   constructor(options: DialogueOptions = {}) {
     super({ rules: [forwardRule("tcp", { first: PORT_IN })], ...options })
@@ -96,6 +103,11 @@ export class TcpDialogue extends TcpScene {
   }
 
   #hear(frame: Uint8Array): void {
+    const error = readUnreachable(frame)
+    if (error !== undefined) {
+      this.errors.push(error)
+      return
+    }
     const s = readFrame(frame)
     // A SYN, or a reset before there was one, tells where our numbers begin.
     if ((s.flags & tcp.SYN) !== 0) this.#isn = s.sequence
@@ -152,7 +164,9 @@ export class TcpDialogue extends TcpScene {
       mss: said.mss ?? -1,
       scale: said.scale ?? -1,
       payload: pattern(2 * ID, seq - 1, length),
+      hopLimit: said.hopLimit ?? 64,
     })
+    if (said.mac !== undefined) frame.set(said.mac)
     this.link.push(frame)
     const next = seq + length + ((bits & (tcp.SYN | tcp.FIN)) !== 0 ? 1 : 0)
     if (said.seq === undefined && (bits & tcp.RST) === 0) this.seq = next

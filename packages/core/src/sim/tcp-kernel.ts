@@ -9,8 +9,10 @@ import { EAGAIN, EINPROGRESS, EINVAL, EMFILE, ENOTCONN, EPIPE } from "../errno.t
 import type { FrameTable } from "../frames.ts"
 import {
   ADDRESS_LOCAL,
+  ADDRESS_OFFENDER,
   ADDRESS_REMOTE,
   ADDRESS_WORDS,
+  ERROR_PAYLOAD,
   ERROR_WORDS,
   EVENT_IN,
   INFO_BYTES_ACKED,
@@ -320,6 +322,22 @@ export class TcpKernel implements Kernel {
     socket.keepalive = true
     return 0
   }
+  queueErrors(fd: number, _family: number, on: boolean): number {
+    const socket = this.#socket(fd, "setsockopt")
+    const fault = this.#fault("queueErrors", fd)
+    if (fault < 0) return fault
+    socket.queuesErrors = on
+    if (!on) socket.errors.length = 0
+    return 0
+  }
+  setHopLimit(fd: number, family: number, hopLimit: number): number {
+    const socket = this.#socket(fd, "setsockopt")
+    const fault = this.#fault("setHopLimit", fd)
+    if (fault < 0) return fault
+    if (family !== socket.family || hopLimit < 1 || hopLimit > 255) this.violation(`hop limit ${hopLimit}`)
+    socket.hopLimits.push(hopLimit)
+    return 0
+  }
   tcpInfo(fd: number): number {
     const socket = this.#socket(fd, "getsockopt")
     const fault = this.#fault("tcpInfo", fd)
@@ -421,9 +439,6 @@ export class TcpKernel implements Kernel {
   setReuseAddress(): number {
     return -EINVAL
   }
-  setHopLimit(): number {
-    return -EINVAL
-  }
   receiveFrom(): number {
     return -EINVAL
   }
@@ -436,8 +451,20 @@ export class TcpKernel implements Kernel {
   pingSocket(): number {
     return -EINVAL
   }
-  readError(): number {
-    return -EINVAL
+  readError(fd: number, row: number, bytes: number): number {
+    const socket = this.#socket(fd, "recvmsg")
+    const fault = this.#fault("readError", fd)
+    if (fault < 0) return fault
+    const frames = this.#frames
+    if (frames.payload[row]! + bytes > frames.window[row]!) this.violation("reads an error beyond a frame's room")
+    const error = socket.errors.shift()
+    if (error === undefined) return 0
+    const quoted = Math.min(bytes, error.quote.length)
+    frames.arena.set(error.quote.subarray(0, quoted), frames.offset[row]! + frames.payload[row]!)
+    this.error.set([error.errno, error.origin, error.type, error.code, error.info, 0])
+    this.error[ERROR_PAYLOAD] = quoted
+    for (let i = 0; i < ADDRESS_WORDS; i++) this.address[ADDRESS_OFFENDER + i] = error.offender[i]!
+    return 1
   }
 }
 

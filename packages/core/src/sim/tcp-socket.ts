@@ -5,6 +5,7 @@
 import { EAGAIN, ECONNRESET, EINPROGRESS, EPIPE } from "../errno.ts"
 import { EVENT_ERR, EVENT_HUP, EVENT_IN, EVENT_OUT, EVENT_PRI, EVENT_RDHUP } from "../kernel.ts"
 import type { Clock } from "./clock.ts"
+import type { SimError } from "./datagram-kernel.ts"
 import { mismatch } from "./pattern.ts"
 import type { PeerScript } from "./peer-script.ts"
 
@@ -23,6 +24,11 @@ export class TcpSocket {
   /** Pending error, SO_ERROR. */
   error = 0
   keepalive = false
+  /** Hop limits that it was told, in order. */
+  readonly hopLimits: number[] = []
+  /** Whether ICMP errors are queued, and those that are. */
+  queuesErrors = false
+  readonly errors: SimError[] = []
   /** From the peer: bytes that arrived, bytes thrown away. */
   arrived = 0
   consumed = 0
@@ -119,6 +125,12 @@ export class TcpSocket {
     this.#failed = true
     this.phase = "failed"
     this.#wake()
+  }
+
+  /** The network says why the connection can't be made: told to those who want it, beside the error number. */
+  failByIcmp(error: SimError): void {
+    if (this.queuesErrors) this.errors.push(error)
+    this.fail(error.errno)
   }
 
   peerResets(): void {

@@ -39,6 +39,7 @@ import { Random } from "./random.ts"
 import { buildFrame, describeSegment, extent, readFrame, type Segment } from "./segment.ts"
 import { TcpScene } from "./tcp-scene.ts"
 import type { TcpSocket } from "./tcp-socket.ts"
+import { readUnreachable } from "./unreachable.ts"
 
 /** What kind of world to draw. */
 export const CLIMATES = [
@@ -341,6 +342,12 @@ export class TcpWorld {
   }
 
   #toGuest(frame: Uint8Array): void {
+    const error = readUnreachable(frame)
+    if (error !== undefined) {
+      const { syn } = error
+      this.#carry(() => this.#byFarPort.get(syn.destinationPort)!.guest.unreachable(syn))
+      return
+    }
     const s = readFrame(frame)
     const c = this.#byFarPort.get(s.sourcePort)!
     this.#note(">", s)

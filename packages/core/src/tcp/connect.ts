@@ -3,7 +3,7 @@
  * sees the real peer's answer and the real time it took) and from the host (an accepted socket makes a SYN to the guest).
  */
 import { type Context, REF_FLOW, REF_SHIFT } from "../context.ts"
-import { EINPROGRESS } from "../errno.ts"
+import { EINPROGRESS, ETIMEDOUT } from "../errno.ts"
 import {
   FAR,
   FD,
@@ -25,6 +25,8 @@ import { hash11 } from "../flow/hash.ts"
 import type { Listeners } from "../forward/listen.ts"
 import { ADDRESS_LOCAL, ADDRESS_REMOTE, ADDRESS_WORDS, INFO_SEND_MSS, PLACE_HOST } from "../kernel.ts"
 import { FRAME_LENGTH_MAX } from "../limits.ts"
+import { tellConnectError } from "../icmp/connect-error.ts"
+import { isGroupFrame } from "../icmp/error.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, format, isLinkLocal, isLoopback, isMapped, isUnicast, isUnspecified } from "../wire/address.ts"
 import * as ethernet from "../wire/ethernet.ts"
@@ -39,6 +41,7 @@ import {
   WINDOW_UNSCALED_MAX,
 } from "./constants.ts"
 import { emitReset, emitSyn, rejectSegment } from "./emit.ts"
+import { carryHopLimit, hopLimitOf } from "./hop-limit.ts"
 import {
   ACCEPTED,
   ACKED_BY_GUEST,
@@ -50,6 +53,7 @@ import {
   EDGE_TO_GUEST,
   ESTABLISHED,
   FIRST_FROM_GUEST,
+  GROUP_FRAME,
   HOLD_HEAD,
   HOST_ENDING,
   LAST_FROM_GUEST,
@@ -170,6 +174,11 @@ export function openFromGuest(ctx: Context, row: number): number {
     rejectSegment(ctx, row)
     return -1
   }
+  const family = isMapped(key, 1) ? 4 : 6
+  if (hopLimitOf(ctx, family, row) === 0) {
+    ctx.count(COUNTER.dropIp)
+    return -1
+  }
   const flow = ctx.flows.allocate(KIND_TCP)
   if (flow < 0) {
     ctx.count(COUNTER.dropNoFlow)
@@ -182,7 +191,7 @@ export function openFromGuest(ctx: Context, row: number): number {
   copy(w, base + FAR, key, 5)
   w[base + GUEST + PORT] = key[9]!
   w[base + FAR + PORT] = key[10]!
-  w[base + GUEST_FAMILY] = isMapped(key, 1) ? 4 : 6
+  w[base + GUEST_FAMILY] = family
   ctx.translator.outbound(key, 5, key[10]!, true, w, base + PEER)
   w[base + PEER + PORT] = key[10]!
   w[base + HOST_FAMILY] = isMapped(w, base + PEER) ? 4 : 6
@@ -192,20 +201,21 @@ export function openFromGuest(ctx: Context, row: number): number {
   w[base + WINDOW_FROM_GUEST] = tcp.window(ctx.view, l4)
   beginFromGuest(w, base, (tcp.sequence(ctx.view, l4) + 1) | 0)
   w[base + FIRST_FROM_GUEST] = tcp.sequence(ctx.view, l4)
-  w[base + STATE] = CONNECTING | (isLoopback(w, base + PEER) ? LOCAL : 0)
+  const group = isGroupFrame(ctx, row) ? GROUP_FRAME : 0
+  w[base + STATE] = CONNECTING | group | (isLoopback(w, base + PEER) ? LOCAL : 0)
   ctx.flows.index(flow, SIDE_GUEST)
   ctx.count(COUNTER.tcpFlows)
 
-  const error = connectSocket(ctx, flow)
+  const error = connectSocket(ctx, flow, row)
   if (error < 0) {
-    refuse(ctx, flow)
+    refuse(ctx, flow, -error)
     return -1
   }
   return flow
 }
 
-/** @returns 0, or -errno: the caller refuses */
-function connectSocket(ctx: Context, flow: number): number {
+/** @param row the guest's SYN @returns 0, or -errno: the caller refuses */
+function connectSocket(ctx: Context, flow: number, row: number): number {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
   const { kernel, config } = ctx
@@ -217,6 +227,9 @@ function connectSocket(ctx: Context, flow: number): number {
     return fd
   }
   w[base + FD] = fd
+  carryHopLimit(ctx, flow, row)
+  // Where the kernel can't (before 5.18 it queues nothing while connecting), the error number alone is told.
+  kernel.queueErrors(fd, family, true)
   const device = family === 4 ? config.outboundDevice4 : config.outboundDevice6
   const outbound = family === 4 ? config.outbound4 : config.outbound6
   if (!isLoopback(w, base + PEER)) {
@@ -242,9 +255,17 @@ function connectSocket(ctx: Context, flow: number): number {
   return 0
 }
 
-/** The host's side has failed before the guest was answered: tell it at once. */
-export function refuse(ctx: Context, flow: number): void {
-  emitReset(ctx, flow, 0)
+/** The host's connection has failed before the guest was answered: tell it at once, as an ICMP error where there is one that
+ * says why, else by a reset. But one that timed out is not answered at all: the guest has timers of its own, which say so
+ * (RFC 9293 section 3.8.3), and should it try again, then so do we.
+ * @param errno positive */
+export function refuse(ctx: Context, flow: number, errno: number): void {
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
+  const told =
+    (w[base + STATE]! & GROUP_FRAME) === 0 &&
+    tellConnectError(ctx, flow, errno, w[base + FIRST_FROM_GUEST]!, w[base + WINDOW_FROM_GUEST]!)
+  if (!told && errno !== ETIMEDOUT) emitReset(ctx, flow, 0)
   ctx.retire(flow, false)
 }
 
@@ -252,6 +273,8 @@ export function refuse(ctx: Context, flow: number): void {
 export function hostConnected(ctx: Context, flow: number): void {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
+  // From here on they are no more than hints (RFC 1122 section 4.2.3.9), which the kernel minds by itself.
+  ctx.kernel.queueErrors(w[base + FD]!, w[base + HOST_FAMILY]!, false)
   w[base + STATE] = (w[base + STATE]! & ~CONNECTING) | CONNECTED | SYN_DUE
   w[base + RETRIES] = 0
   ctx.work.add(flow)

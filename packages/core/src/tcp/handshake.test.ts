@@ -1,7 +1,7 @@
 /** How connections begin, from the guest and from the host. */
 import { describe, expect, test } from "vitest"
 
-import { EACCES, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOMEM, ETIMEDOUT } from "../errno.ts"
+import { EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EMFILE, EMSGSIZE, ENFILE, ENOMEM } from "../errno.ts"
 import { FD, STATE } from "../flow/table.ts"
 import { TcpDialogue } from "../sim/tcp-dialogue.ts"
 import { CONNECTED, CONNECTING, ESTABLISHED, MSS } from "./state.ts"
@@ -30,8 +30,9 @@ describe("from the guest", () => {
 
   for (const [name, errno] of [
     ["refused", ECONNREFUSED],
-    ["unreachable host", EHOSTUNREACH],
-    ["timed out", ETIMEDOUT],
+    ["no port left", EADDRNOTAVAIL],
+    ["of no kind that ICMP knows", ECONNRESET],
+    ["too big, which no SYN is", EMSGSIZE],
   ] as const) {
     test(`${name}: a reset that acknowledges the SYN, at once, and nothing is left`, () => {
       const d = new TcpDialogue()
@@ -45,8 +46,7 @@ describe("from the guest", () => {
 
   for (const [call, errno] of [
     ["tcpSocket", EMFILE],
-    ["connect", ENETUNREACH],
-    ["connect", EACCES],
+    ["connect", EADDRNOTAVAIL],
     ["watch", ENOMEM],
   ] as const) {
     test(`${call} fails with ${errno}: the same`, () => {

@@ -7,13 +7,14 @@
 import { env } from "node:process"
 import { expect, test } from "vitest"
 
-import { ECONNRESET } from "../errno.ts"
+import { ECONNRESET, EHOSTUNREACH, ETIMEDOUT } from "../errno.ts"
 import { forwardRule, GUEST4, GUEST6, record, words } from "../sim/config.ts"
 import { packet } from "../sim/packet.ts"
 import { QUIET_PEER } from "../sim/peer-script.ts"
 import { Random } from "../sim/random.ts"
 import { buildFrame, readFrame } from "../sim/segment.ts"
 import { TcpScene } from "../sim/tcp-scene.ts"
+import { readUnreachable } from "../sim/unreachable.ts"
 import * as tcp from "../wire/tcp.ts"
 
 const only = env["SIM_SEED"]
@@ -60,7 +61,7 @@ class HostileWorld {
       ...QUIET_PEER,
       id: ++this.#peers,
       connectDelay: random.pick([-1, 0, 5000]),
-      connectError: random.chance(0.1) ? ECONNRESET : 0,
+      connectError: random.chance(0.1) ? random.pick([ECONNRESET, EHOSTUNREACH, ETIMEDOUT]) : 0,
       bytes: random.pick([0, 100, 200_000]),
       closes: random.chance(0.5) ? "after-send" : "after-eof",
       urgentAt: random.chance(0.2) ? random.between(0, 1000) : -1,
@@ -72,6 +73,13 @@ class HostileWorld {
   }
 
   #hear(frame: Uint8Array): void {
+    const error = readUnreachable(frame)
+    if (error !== undefined) {
+      // The connection is gone, as by a reset.
+      const { syn } = error
+      this.#told.delete(keyOf(syn.destination, syn.destinationPort, syn.source, syn.sourcePort))
+      return
+    }
     const s = readFrame(frame)
     const key = keyOf(s.source, s.sourcePort, s.destination, s.destinationPort)
     if ((s.flags & tcp.RST) !== 0) {

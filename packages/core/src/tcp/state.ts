@@ -48,6 +48,8 @@ export const RTT: number = PROTOCOL_WORDS + 20
 export const LAST_WINDOW: number = PROTOCOL_WORDS + 21
 /** Time of the last segment from the guest, milliseconds. */
 export const LAST_FROM_GUEST: number = PROTOCOL_WORDS + 22
+/** Hop limit (TTL) that the socket was last told, 0: none, it uses the host's default. */
+export const HOP_LIMIT: number = PROTOCOL_WORDS + 23
 
 /** Accepted from the host; a SYN has gone, or will go, to the guest. */
 export const ACCEPTED: number = 1 << 0
@@ -101,6 +103,8 @@ export const HOST_ENDING: number = 1 << 25
 export const SYN_RETRIED: number = 1 << 26
 /** The kernel's peek offset is not SEQ_TO_GUEST - ACKED_BY_GUEST, because setting it failed. */
 export const PEEK_LOST: number = 1 << 27
+/** The guest's SYN came in a frame to a group: no ICMP error may answer it (RFC 1122 section 3.2.2). */
+export const GROUP_FRAME: number = 1 << 28
 
 /** Shifts within SCALES. */
 export const SCALE_TO_GUEST_SHIFT = 8

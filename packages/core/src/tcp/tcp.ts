@@ -40,6 +40,7 @@ import { ACCEPT_MAX, DUPLICATES_MIN, HANDSHAKE_MS, INACTIVITY_MS, KEEPALIVE_MS, 
 import { establish, hostConnected, openFromGuest, openFromHost, refuse, sendSyn } from "./connect.ts"
 import { emitBare, emitReset } from "./emit.ts"
 import { BATCH_RESET_BY_GUEST, BATCH_SOCKET_FAILED, drainHeld, segmentsFromGuest } from "./from-guest.ts"
+import { carryHopLimit } from "./hop-limit.ts"
 import { HoldPool } from "./hold.ts"
 import type { TcpSplice } from "./splice/splice.ts"
 import {
@@ -124,6 +125,7 @@ export class Tcp implements Protocol {
       row = ctx.frames.next[row]!
     }
     if (row < 0) return
+    carryHopLimit(ctx, flow, row)
     const outcome = segmentsFromGuest(ctx, flow, this.hold, row)
     if (outcome === BATCH_RESET_BY_GUEST) {
       this.#end(flow, true)
@@ -180,7 +182,7 @@ export class Tcp implements Protocol {
     if ((state & CONNECTING) !== 0) {
       const error = ctx.kernel.socketError(w[base + FD]!)
       if (error !== 0 || (mask & (EVENT_ERR | EVENT_HUP)) !== 0) {
-        refuse(ctx, flow)
+        refuse(ctx, flow, error)
         return
       }
       if ((mask & EVENT_OUT) !== 0) hostConnected(ctx, flow)
