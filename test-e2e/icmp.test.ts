@@ -199,6 +199,12 @@ describe.skipIf(missing(NEEDS).length > 0).each(STAGES)(`ICMP through $program${
       await guest.must(["ping", f.flag, "-n", "-c", "1", "-W", "2", "-t", "2", f.far])
     })
 
+    test("answers have the hop limit that they arrived with", async () => {
+      const { stdout } = await stage.guest.run(["ping", f.flag, "-n", "-c", "1", "-W", "2", f.far])
+      // Linux begins with 64, and there is a router on the way.
+      expect(stdout).toMatch(/\bttl=63\b/)
+    })
+
     test("ping is told why it can't arrive", async () => {
       const { guest } = stage
       for (const why of ["unreachable", "prohibited"] as const) {

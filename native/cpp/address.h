@@ -69,6 +69,19 @@ inline void toRecord(const sockaddr* from, int32_t* record) {
   }
 }
 
+/** The hop limit (TTL) that a datagram arrived with; 0 if the kernel did not say. */
+inline int32_t hopLimitOf(const msghdr& message) {
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(const_cast<msghdr*>(&message), c)) {
+    const bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TTL;
+    const bool v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_HOPLIMIT;
+    if (!v4 && !v6) continue;
+    int value;
+    memcpy(&value, CMSG_DATA(c), sizeof value);
+    return value & 0xff;
+  }
+  return 0;
+}
+
 /** Which of our addresses a datagram was sent to; false if the kernel did not say. */
 inline bool destinationOf(const msghdr& message, int32_t* record) {
   for (cmsghdr* c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(const_cast<msghdr*>(&message), c)) {

@@ -23,6 +23,8 @@ static constexpr int32_t anyLinkBytesMax = 1232;
 static constexpr int32_t payloadBytesMax = 65535 - 40 - 8;
 /** Messages per call that the kernel cuts; later datagrams go one by one. */
 static constexpr int32_t cutMax = 64;
+/** Datagrams of one call whose hop limit is asked for: more than the engine reads at a time. */
+static constexpr int32_t hopLimitMax = 64;
 
 /** What sendmmsg is given. */
 struct Messages {
@@ -151,6 +153,7 @@ static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t 
 
 static int32_t receiveDatagrams(Engine& engine, int32_t fd, int32_t row, int32_t count, int32_t bytes) {
   if (!engine.arena || count < 0 || count > gatherMax || bytes < 0) return -EINVAL;
+  alignas(cmsghdr) uint8_t control[hopLimitMax][CMSG_SPACE(sizeof(int))];
   for (int32_t i = 0; i < count; i++) {
     uint8_t* const room = engine.rowRoom(row + i, bytes);
     if (!room) return -EINVAL;
@@ -158,11 +161,18 @@ static int32_t receiveDatagrams(Engine& engine, int32_t fd, int32_t row, int32_t
     engine.messages[i].msg_hdr = {};
     engine.messages[i].msg_hdr.msg_iov = &engine.iovecs[i];
     engine.messages[i].msg_hdr.msg_iovlen = 1;
+    if (i >= hopLimitMax) continue;
+    engine.messages[i].msg_hdr.msg_control = control[i];
+    engine.messages[i].msg_hdr.msg_controllen = sizeof control[i];
   }
   const int got = recvmmsg(fd, engine.messages, static_cast<unsigned>(count), MSG_DONTWAIT, nullptr);
   if (got < 0) return -errno;
   int32_t* const lengths = engine.column(columnPayloadLength) + row;
-  for (int i = 0; i < got; i++) lengths[i] = static_cast<int32_t>(engine.messages[i].msg_len);
+  int32_t* const hops = engine.column(columnHopLimit) + row;
+  for (int i = 0; i < got; i++) {
+    lengths[i] = static_cast<int32_t>(engine.messages[i].msg_len);
+    hops[i] = i < hopLimitMax ? hopLimitOf(engine.messages[i].msg_hdr) : 0;
+  }
   return got;
 }
 
@@ -174,7 +184,7 @@ static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek
   if (!at) return -EINVAL;
 
   sockaddr_storage address;
-  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo))];
+  alignas(cmsghdr) uint8_t control[CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo)) + CMSG_SPACE(sizeof(int))];
   iovec vector = {at, static_cast<size_t>(room)};
   msghdr message{};
   message.msg_name = &address;
@@ -194,6 +204,7 @@ static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return -errno;
   toRecord(reinterpret_cast<sockaddr*>(&address), local);
   destinationOf(message, local);
+  engine.column(columnHopLimit)[row] = hopLimitOf(message);
   engine.column(columnPayloadLength)[row] = got > room ? room : static_cast<int32_t>(got);
   return static_cast<int32_t>(got);
 }

@@ -54,6 +54,7 @@ enum Column : int32_t {
   columnChecksumStart,
   columnChecksumOffset,
   columnSegmentSize,
+  columnHopLimit,
   columnCount,
 };
 

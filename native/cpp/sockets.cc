@@ -60,6 +60,14 @@ static int32_t wantErrors(int32_t fd, int32_t family) {
   return option(fd, IPPROTO_IP, IP_RECVERR, 1);
 }
 
+/** A socket for both families: both, as for errors. */
+static int32_t wantHopLimits(Engine&, int32_t fd, int32_t family) {
+  if (family == 4) return option(fd, IPPROTO_IP, IP_RECVTTL, 1);
+  const int32_t error = option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
+  if (!error) option(fd, IPPROTO_IP, IP_RECVTTL, 1);
+  return error;
+}
+
 static int32_t wantFreebind(int32_t fd, int32_t family) {
   return family == 6 ? option(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1) : option(fd, IPPROTO_IP, IP_FREEBIND, 1);
 }
@@ -207,6 +215,7 @@ static napi_value listenUdp(napi_env env, napi_callback_info info) {
   if (!error) error = wantBursts(fd);
   if (!error && family == 6) error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
   if (!error && family == 4) error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
+  if (!error) error = wantHopLimits(engine, fd, family);
   if (!error) error = bindLocal(engine, fd, family);
   // Only now: bound without it, so that a port in use is noticed; with it from here on, so that the sockets of flows
   // can be bound to the same address beside this one.
@@ -238,6 +247,7 @@ void bindSockets(napi_env env, napi_value object, Engine* engine) {
   defineHot<setKeepalive>(env, object, "setKeepalive", engine);
   defineHot<setHopLimit>(env, object, "setHopLimit", engine);
   defineHot<queueErrors>(env, object, "queueErrors", engine);
+  defineHot<wantHopLimits>(env, object, "wantHopLimits", engine);
   defineHot<setReuseAddress>(env, object, "setReuseAddress", engine);
   defineHot<setPeekOffset>(env, object, "setPeekOffset", engine);
   defineHot<probePeekOffset>(env, object, "probePeekOffset", engine);

@@ -40,6 +40,7 @@ export interface RawEngine {
   setKeepalive(fd: number): number
   queueErrors(fd: number, family: number, on: number): number
   setHopLimit(fd: number, family: number, hopLimit: number): number
+  wantHopLimits(fd: number, family: number): number
   setReuseAddress(fd: number): number
   setPeekOffset(fd: number, offset: number): number
   probePeekOffset(family: number): number

@@ -177,6 +177,36 @@ describe("on connected sockets", () => {
     expect(b.kernel.setHopLimit(connectUdp(6, "::1", port), 6, 3)).toBe(0)
     expect(b.kernel.setHopLimit(connectUdp(6, "::1", port), 6, 300)).toBe(-EINVAL)
   })
+
+  test.each([
+    [4, "127.0.0.1", false],
+    [6, "::1", false],
+    [4, "127.0.0.1", true],
+  ])("the hop limit of what arrives is told, IPv%i (%s, dual stack: %s)", (family, address, dual) => {
+    const { fd, port } = listenUdp(dual ? 6 : family, dual ? "::" : address, dual)
+    const client = connectUdp(family, address, port)
+    const sendWith = (hops: number): void => {
+      expect(b.kernel.setHopLimit(client, family, hops)).toBe(0)
+      send(client, pattern(10))
+    }
+    sendWith(1)
+    const row = layRows(b.frames, 2, 100)
+    expect(b.kernel.receiveFrom(fd, row, false)).toBe(10)
+    expect(b.frames.hopLimit[row]).toBe(1)
+
+    const flow = b.kernel.udpSocket(family, false)
+    open.push(flow)
+    expect(b.kernel.wantHopLimits(flow, family)).toBe(0)
+    expect(b.kernel.setReuseAddress(flow)).toBe(0)
+    setAddress(b.kernel, ADDRESS_LOCAL, address, port)
+    expect(b.kernel.bind(flow, family)).toBe(0)
+    // ADDRESS_REMOTE still holds the sender.
+    expect(b.kernel.connect(flow, family)).toBe(0)
+    for (const hops of [63, 255]) sendWith(hops)
+    layRows(b.frames, 2, 100)
+    expect(b.kernel.receiveDatagrams(flow, row, 2, 100)).toBe(2)
+    expect(Array.from(b.frames.hopLimit.subarray(row, row + 2))).toEqual([63, 255])
+  })
 })
 
 describe("error queue", () => {

@@ -156,6 +156,9 @@ export class NativeKernel implements Kernel {
   listenUdp(family: number, dualStack: boolean, device: string, freebind: boolean, place: number = PLACE_HOST): number {
     return this.raw.listenUdp(family, dualStack ? 1 : 0, device, freebind ? 1 : 0, place)
   }
+  wantHopLimits(fd: number, family: number): number {
+    return this.raw.wantHopLimits(fd, family)
+  }
   setReuseAddress(fd: number): number {
     return this.raw.setReuseAddress(fd)
   }

@@ -7,8 +7,9 @@ import * as ethernet from "./wire/ethernet.ts"
 import * as ipv4 from "./wire/ipv4.ts"
 import * as ipv6 from "./wire/ipv6.ts"
 
-/** RFC 1122 section 3.2.1.7 leaves the initial TTL to the sender; the largest lets the guest see no hop. */
-const HOP_LIMIT = 255
+/** RFC 1122 section 3.2.1.7 leaves the initial TTL to the sender; the largest lets the guest see no hop: for packets whose own
+ * is not known. */
+export const HOP_LIMIT = 255
 
 /** Length of Ethernet and IP header for frames to a flow's guest, bytes. */
 export function networkHeaderLength(w: Int32Array, base: number): number {
@@ -44,6 +45,7 @@ export function writeEthernet(ctx: Context, o: number, etherType: number, neighb
  * @param base the flow's first word
  * @param length of the transport header and payload, bytes
  * @param flowLabel IPv6 flow label, 20 bits
+ * @param hops hop limit or TTL, 1…255
  * @returns arena offset of the transport header */
 export function writeNetwork(
   ctx: Context,
@@ -52,15 +54,16 @@ export function writeNetwork(
   protocol: number,
   length: number,
   flowLabel: number,
+  hops: number,
 ): number {
   const w = ctx.words
   const ip = o + ethernet.HEADER_LENGTH
   if (w[base + GUEST_FAMILY] === 4) {
     writeEthernet(ctx, o, ethernet.TYPE_IPV4, w[base + NEIGHBOUR]!)
-    ipv4.write(ctx.view, ip, ipv4.HEADER_LENGTH + length, protocol, HOP_LIMIT, w[base + FAR + 3]!, w[base + GUEST + 3]!)
+    ipv4.write(ctx.view, ip, ipv4.HEADER_LENGTH + length, protocol, hops, w[base + FAR + 3]!, w[base + GUEST + 3]!)
     return ip + ipv4.HEADER_LENGTH
   }
   writeEthernet(ctx, o, ethernet.TYPE_IPV6, w[base + NEIGHBOUR]!)
-  ipv6.write(ctx.view, ip, length, protocol, HOP_LIMIT, flowLabel, w, base + FAR, w, base + GUEST)
+  ipv6.write(ctx.view, ip, length, protocol, hops, flowLabel, w, base + FAR, w, base + GUEST)
   return ip + ipv6.HEADER_LENGTH
 }

@@ -12,7 +12,7 @@
  * native code knows where the rest is: so the engine reads and writes headers through `view`, but names payload only as
  * (row, payload, payloadLength), in calls of Kernel and Link.
  *
- * The last four columns describe work left to whoever transmits a frame, with the meaning of virtio-net's header
+ * Four columns, from `flags` on, describe work left to whoever transmits a frame, with the meaning of virtio-net's header
  * (VIRTIO 1.2, 5.1.6): finish a checksum, cut one large TCP or UDP payload into several frames.
  */
 import { ARENA_BYTES, FRAME_MAX, GATHER_MAX, RX_ARENA_BYTES, TX_ARENA_BYTES } from "./limits.ts"
@@ -29,8 +29,9 @@ export const COLUMN = {
   checksumStart: 7,
   checksumOffset: 8,
   segmentSize: 9,
+  hopLimit: 10,
 } as const
-export const COLUMN_COUNT = 10
+export const COLUMN_COUNT = 11
 
 /** The transport checksum field holds the folded, not complemented, sum of the pseudo-header: add the bytes from
  * `checksumStart` to the end of the frame, complement, store at `checksumStart + checksumOffset`. */
@@ -76,6 +77,8 @@ export class FrameTable {
   readonly checksumStart: Int32Array
   readonly checksumOffset: Int32Array
   readonly segmentSize: Int32Array
+  /** Hop limit (TTL) of a datagram from the network, as it arrived; 0: unknown. Writer: Kernel. */
+  readonly hopLimit: Int32Array
   /** Rows in the order in which Kernel.sendFrames and sendDatagrams take their payload. Writer: engine. */
   readonly gather: Int32Array<ArrayBuffer>
 
@@ -93,6 +96,7 @@ export class FrameTable {
     this.checksumStart = this.#column(COLUMN.checksumStart)
     this.checksumOffset = this.#column(COLUMN.checksumOffset)
     this.segmentSize = this.#column(COLUMN.segmentSize)
+    this.hopLimit = this.#column(COLUMN.hopLimit)
     this.gather = new Int32Array(new ArrayBuffer(GATHER_MAX * 4))
   }
 

@@ -145,7 +145,11 @@ export interface Kernel {
   listenUdp(family: number, dualStack: boolean, device: string, freebind: boolean, place: number): number
   /** SO_REUSEADDR: before bind, for the socket of a flow that clones a listening one. */
   setReuseAddress(fd: number): number
-  /** Reads one datagram from a listening socket into a row's payload area; fills ADDRESS_REMOTE and ADDRESS_LOCAL (mapped) and payloadLength.
+  /** Lets datagrams that a UDP or ping socket receives tell their hop limit (IP_RECVTTL, IPV6_RECVHOPLIMIT). Listening ones do
+   * by themselves. */
+  wantHopLimits(fd: number, family: number): number
+  /** Reads one datagram from a listening socket into a row's payload area; fills ADDRESS_REMOTE and ADDRESS_LOCAL (mapped), payloadLength and
+   * hopLimit.
    * `peek`: leaves it in the queue.
    * @returns its length, or -errno. */
   receiveFrom(fd: number, row: number, peek: boolean): number
@@ -153,7 +157,7 @@ export interface Kernel {
    * @returns datagrams sent, or -errno when the first failed. */
   sendDatagrams(fd: number, start: number, count: number): number
   /** Reads datagrams of a connected socket into the payload areas of consecutive rows, `bytes` room in each; sets
-   * payloadLength of each (recvmmsg).
+   * payloadLength and hopLimit of each (recvmmsg).
    * @returns datagrams read, or -errno. */
   receiveDatagrams(fd: number, row: number, count: number, bytes: number): number
   /** An ICMP or ICMPv6 echo socket (ping socket, net.ipv4.ping_group_range); payload includes the ICMP header.

@@ -387,6 +387,12 @@ export class FuzzKernel implements Kernel {
     if (hopLimit < 1 || hopLimit > 255) throw new Failure(`hop limit ${hopLimit}`)
     return s.random.chance(this.trouble) ? -e.EPERM : 0
   }
+  wantHopLimits(fd: number, family: number): number {
+    const s = this.#socket(fd)
+    this.#note(21, fd, family)
+    if (s.kind === "tcp" || s.family !== family) throw new Failure(`hop limits of ${s.kind}, family ${family}`)
+    return 0
+  }
   setReuseAddress(fd: number): number {
     this.#socket(fd)
     return 0
@@ -546,6 +552,7 @@ export class FuzzKernel implements Kernel {
     const length = Math.min(wanted.length, room)
     this.#fill(at, length, wanted.fill)
     this.#frames.payloadLength[row] = length
+    this.#frames.hopLimit[row] = r.pick([0, 1, 64, 255])
     return wanted.length
   }
   receiveDatagrams(fd: number, row: number, count: number, bytes: number): number {
@@ -562,6 +569,7 @@ export class FuzzKernel implements Kernel {
       const kept = Math.min(length, bytes)
       this.#fill(at, kept, fill)
       this.#frames.payloadLength[row + i] = kept
+      this.#frames.hopLimit[row + i] = s.random.pick([0, 1, 64, 255])
     }
     return got
   }

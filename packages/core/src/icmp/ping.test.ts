@@ -49,6 +49,23 @@ describe("echo", () => {
     })
   }
 
+  test("a reply has the hop limit that it arrived with", () => {
+    for (const [guest, peer] of [
+      [GUEST4, PEER4],
+      [GUEST6, PEER6],
+    ] as const) {
+      const world = new DatagramWorld()
+      world.send(echoRequest(guest, peer, 5, 1, DATA))
+      const [socket] = world.kernel.open
+      for (const hops of [63, 1, 0]) {
+        world.kernel.put(socket!, record(peer, 0), socket!.local, world.kernel.sent[0]!.bytes, hops)
+        world.turn()
+      }
+      // What the kernel does not tell is the largest.
+      expect(world.received().map((r) => r.hopLimit)).toEqual([63, 1, 255])
+    }
+  })
+
   test("an identifier that another ping uses is replaced outside and restored inside", () => {
     const world = new DatagramWorld()
     world.send(echoRequest(GUEST4, PEER4, 99, 1, DATA), echoRequest(GUEST4, "198.51.100.8", 99, 1, DATA))

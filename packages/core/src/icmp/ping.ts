@@ -7,7 +7,7 @@
  * so replies get the guest's identifier back. Sequence number and data go through as they are. The kernel does not look
  * at a reply's source, though a connected socket might suggest it: so that is checked here.
  *
- * Hop limits go through, and errors come back (datagram/errors.ts): traceroute with echo requests works. Nothing else
+ * Hop limits go through both ways, and errors come back (datagram/errors.ts): traceroute with echo requests works. Nothing else
  * of ICMP is forwarded; there are no echo requests from outside, for a ping socket can't receive them.
  *
  * Reads first: RFC 792, RFC 4443 section 4; RFC 5508 section 3.
@@ -85,6 +85,7 @@ export class Ping implements Protocol {
       }
       return discard(ctx, flow)
     }
+    ctx.kernel.wantHopLimits(fd, family)
     if (begin(ctx, flow, 0, SILENCE_MS) < 0) return -1
     ctx.count(COUNTER.pingFlows)
     return flow

@@ -3,7 +3,7 @@
  */
 import type { Context } from "../context.ts"
 import { noteToGuest, READABLE, FAILED, SLOT_BYTES } from "../datagram/state.ts"
-import { networkHeaderLength, writeNetwork } from "../emit.ts"
+import { HOP_LIMIT, networkHeaderLength, writeNetwork } from "../emit.ts"
 import { EAGAIN } from "../errno.ts"
 import { FAR, FD, FLOW_SHIFT, GUEST, GUEST_FAMILY, PEER, PORT, STATE } from "../flow/table.ts"
 import { FRAME_NEEDS_CHECKSUM } from "../frames.ts"
@@ -56,7 +56,8 @@ function emitReply(ctx: Context, flow: number, row: number, length: number): voi
   const { frames, view } = ctx
   const o = frames.offset[row]
   const v4 = w[base + GUEST_FAMILY] === 4
-  const l4 = writeNetwork(ctx, o, base, v4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, length, flow)
+  const protocol = v4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6
+  const l4 = writeNetwork(ctx, o, base, protocol, length, flow, frames.hopLimit[row] || HOP_LIMIT)
   const sum = v4 ? 0 : pseudo6(w, base + FAR, w, base + GUEST, PROTOCOL_ICMPV6, length)
   view.setInt32(l4, ((v4 ? icmp.ECHO_REPLY : icmp.V6_ECHO_REPLY) << 24) | sum)
   view.setUint16(l4 + icmp.IDENTIFIER, w[base + GUEST + PORT])

@@ -27,6 +27,7 @@ export interface SimDatagram {
   readonly remote: AddressRecord
   readonly local: AddressRecord
   readonly bytes: Uint8Array
+  readonly hopLimit?: number
 }
 
 export interface SimError {
@@ -58,6 +59,8 @@ export interface SimSocket {
   reuse: boolean
   device: string
   hopLimit: number
+  /** Whether received datagrams tell theirs. */
+  tellsHopLimits: boolean
   local: AddressRecord
   /** Undefined until connected. */
   remote: AddressRecord | undefined
@@ -119,7 +122,7 @@ export class DatagramKernel implements Kernel {
   }
 
   /** A datagram arrives from the network: the connected socket gets it, else a bound one. @returns the socket */
-  arrive(remote: AddressRecord, local: AddressRecord, bytes: Uint8Array): SimSocket | undefined {
+  arrive(remote: AddressRecord, local: AddressRecord, bytes: Uint8Array, hopLimit = 0): SimSocket | undefined {
     let best: SimSocket | undefined
     let bestScore = 0
     for (const s of this.sockets.values()) {
@@ -140,13 +143,13 @@ export class DatagramKernel implements Kernel {
         bestScore = score
       }
     }
-    if (best !== undefined) this.put(best, remote, local, bytes)
+    if (best !== undefined) this.put(best, remote, local, bytes, hopLimit)
     return best
   }
 
   /** Puts a datagram into a socket's queue, whoever sent it. */
-  put(socket: SimSocket, remote: AddressRecord, local: AddressRecord, bytes: Uint8Array): void {
-    socket.queue.push({ remote, local, bytes })
+  put(socket: SimSocket, remote: AddressRecord, local: AddressRecord, bytes: Uint8Array, hopLimit = 0): void {
+    socket.queue.push({ remote, local, bytes, hopLimit })
     socket.mask |= EVENT_IN
   }
 
@@ -186,6 +189,7 @@ export class DatagramKernel implements Kernel {
       reuse: false,
       device: "",
       hopLimit: 0,
+      tellsHopLimits: false,
       local: NOWHERE,
       remote: undefined,
       queue: [],
@@ -328,6 +332,14 @@ export class DatagramKernel implements Kernel {
   listenUdp(family: number, dualStack: boolean, device: string): number {
     return this.#listen("listenUdp", "udp", family, dualStack, device)
   }
+  wantHopLimits(fd: number, family: number): number {
+    const failure = this.#enter("wantHopLimits")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined || s.family !== family || s.kind === "tcp") return -EINVAL
+    s.tellsHopLimits = true
+    return 0
+  }
   setReuseAddress(fd: number): number {
     this.sockets.get(fd)!.reuse = true
     return 0
@@ -347,6 +359,7 @@ export class DatagramKernel implements Kernel {
     const bytes = datagram.bytes.subarray(0, room)
     table.arena.set(bytes, table.offset[row]! + table.payload[row]!)
     table.payloadLength[row] = bytes.length
+    table.hopLimit[row] = s.tellsHopLimits ? (datagram.hopLimit ?? 0) : 0
     this.#put(ADDRESS_REMOTE, datagram.remote)
     this.#put(ADDRESS_LOCAL, datagram.local)
     return datagram.bytes.length
@@ -365,6 +378,7 @@ export class DatagramKernel implements Kernel {
       const part = datagram.bytes.subarray(0, bytes)
       table.arena.set(part, table.offset[row + i]! + table.payload[row + i]!)
       table.payloadLength[row + i] = part.length
+      table.hopLimit[row + i] = s.tellsHopLimits ? (datagram.hopLimit ?? 0) : 0
     }
     return count
   }

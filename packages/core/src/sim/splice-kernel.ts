@@ -508,6 +508,9 @@ export class SpliceModel implements Kernel, SpliceKernel {
   udpSocket(): number {
     return -EINVAL
   }
+  wantHopLimits(): number {
+    return -EINVAL
+  }
   setReuseAddress(): number {
     return 0
   }

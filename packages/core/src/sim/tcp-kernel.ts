@@ -436,6 +436,9 @@ export class TcpKernel implements Kernel {
   listenUdp(): number {
     return -EINVAL
   }
+  wantHopLimits(): number {
+    return -EINVAL
+  }
   setReuseAddress(): number {
     return -EINVAL
   }

@@ -2,7 +2,7 @@
  * TCP segments to the guest.
  */
 import type { Context } from "../context.ts"
-import { networkHeaderLength, writeEthernet, writeNetwork } from "../emit.ts"
+import { HOP_LIMIT, networkHeaderLength, writeEthernet, writeNetwork } from "../emit.ts"
 import { FAR, FLOW_SHIFT, GUEST, GUEST_FAMILY, PORT, STATE } from "../flow/table.ts"
 import { FRAME_NEEDS_CHECKSUM, FRAME_SEGMENT_TCP4, FRAME_SEGMENT_TCP6 } from "../frames.ts"
 import { COUNTER } from "../stats.ts"
@@ -47,7 +47,7 @@ export function emitSegment(
   const w = ctx.words
   const frames = ctx.frames
   const o = frames.offset[row]!
-  const l4 = writeNetwork(ctx, o, base, ipv4.PROTOCOL_TCP, tcp.HEADER_LENGTH + payload, flow)
+  const l4 = writeNetwork(ctx, o, base, ipv4.PROTOCOL_TCP, tcp.HEADER_LENGTH + payload, flow, HOP_LIMIT)
   const ack = w[base + ACK_TO_GUEST]!
   let edge = w[base + EDGE_TO_GUEST]!
   // Rounded up to the unit of the scale: rounded down, the edge that the guest sees would move back as the acknowledgement
@@ -117,7 +117,7 @@ export function emitSyn(
   const frames = ctx.frames
   const v = ctx.view
   const o = frames.offset[row]!
-  const l4 = writeNetwork(ctx, o, base, ipv4.PROTOCOL_TCP, header, flow)
+  const l4 = writeNetwork(ctx, o, base, ipv4.PROTOCOL_TCP, header, flow, HOP_LIMIT)
   tcp.write(
     v,
     l4,
@@ -197,11 +197,11 @@ export function rejectSegment(ctx: Context, row: number): void {
   let sum: number
   if (v4) {
     writeEthernet(ctx, o, ethernet.TYPE_IPV4, -1)
-    ipv4.write(v, ip, ipv4.HEADER_LENGTH + tcp.HEADER_LENGTH, ipv4.PROTOCOL_TCP, 255, key[8]!, key[4]!)
+    ipv4.write(v, ip, ipv4.HEADER_LENGTH + tcp.HEADER_LENGTH, ipv4.PROTOCOL_TCP, HOP_LIMIT, key[8]!, key[4]!)
     sum = pseudo4(key[8]!, key[4]!, ipv4.PROTOCOL_TCP, tcp.HEADER_LENGTH)
   } else {
     writeEthernet(ctx, o, ethernet.TYPE_IPV6, -1)
-    ipv6.write(v, ip, tcp.HEADER_LENGTH, ipv4.PROTOCOL_TCP, 255, 0, key, 5, key, 1)
+    ipv6.write(v, ip, tcp.HEADER_LENGTH, ipv4.PROTOCOL_TCP, HOP_LIMIT, 0, key, 5, key, 1)
     sum = pseudo6(key, 5, key, 1, ipv4.PROTOCOL_TCP, tcp.HEADER_LENGTH)
   }
   const l4 = o + network

@@ -138,6 +138,7 @@ function openSocket(ctx: Context, base: number): number {
   if (fd >= 0) {
     ctx.words[base + FD] = fd
     ctx.kernel.setReuseAddress(fd)
+    ctx.kernel.wantHopLimits(fd, ctx.words[base + HOST_FAMILY])
   }
   return fd
 }

@@ -3,7 +3,7 @@
  */
 import { datagramRoom, FAILED, noteToGuest, READABLE, SLOT_BYTES, SLOTS, SLOTS_MIN } from "../datagram/state.ts"
 import type { Context } from "../context.ts"
-import { networkHeaderLength, writeNetwork } from "../emit.ts"
+import { HOP_LIMIT, networkHeaderLength, writeNetwork } from "../emit.ts"
 import { EAGAIN } from "../errno.ts"
 import { FAR, FD, FLOW_SHIFT, GUEST, GUEST_FAMILY, PORT, STATE } from "../flow/table.ts"
 import { FRAME_NEEDS_CHECKSUM } from "../frames.ts"
@@ -25,7 +25,7 @@ export function emitDatagram(ctx: Context, flow: number, row: number): void {
   const { frames } = ctx
   const o = frames.offset[row]
   const length = udp.HEADER_LENGTH + frames.payloadLength[row]
-  const l4 = writeNetwork(ctx, o, base, ipv4.PROTOCOL_UDP, length, flow)
+  const l4 = writeNetwork(ctx, o, base, ipv4.PROTOCOL_UDP, length, flow, frames.hopLimit[row] || HOP_LIMIT)
   udp.write(ctx.view, l4, w[base + FAR + PORT], w[base + GUEST + PORT], length)
   frames.length[row] = l4 - o + length
   if (w[base + GUEST_FAMILY] === 4) {

@@ -53,7 +53,7 @@ describe("flows of the guest", () => {
       expect(kernel.open[0]).toMatchObject({ family, reuse: true, device: "" })
       expect(kernel.open[0]!.local[4]).toBe(4321)
 
-      expect(kernel.arrive(record(peer, 53), record(guest, 4321), bytesOf("answer"))).toBe(kernel.open[0])
+      expect(kernel.arrive(record(peer, 53), record(guest, 4321), bytesOf("answer"), 58)).toBe(kernel.open[0])
       world.turn()
       const answers = world.received()
       expect(answers).toHaveLength(1)
@@ -63,7 +63,7 @@ describe("flows of the guest", () => {
         destination: guest,
         sourcePort: 53,
         destinationPort: 4321,
-        hopLimit: 255,
+        hopLimit: 58,
       })
       expect(textOf(answers[0]!.data)).toBe("answer")
       expect(world.counter("udpFlows")).toBe(1)

@@ -26,7 +26,7 @@
  * Nobody ends a flow but silence (RFC 4787 section 4.3 asks for two minutes at least for streams): the times are conntrack's,
  * the shorter one while there was no more than a question and an answer.
  *
- * The guest sees errors as ICMP messages (datagram/errors.ts) and hop limits go through, so traceroute and path MTU
+ * The guest sees errors as ICMP messages (datagram/errors.ts) and hop limits go through both ways, so traceroute and path MTU
  * discovery work. A datagram longer than the link's MTU goes to the guest as one frame: there is no fragmentation.
  *
  * Reads first: RFC 768, RFC 4787, RFC 8085 section 5; udp(7), ip(7): IP_RECVERR.
