@@ -14,7 +14,6 @@ import type { Context } from "../context.ts"
 import { EMSGSIZE } from "../errno.ts"
 import { FAR, FD, FLOW_SHIFT, GUEST, GUEST_FAMILY, PORT } from "../flow/table.ts"
 import { ADDRESS_OFFENDER, ADDRESS_WORDS } from "../kernel.ts"
-import { isUnicast } from "../wire/address.ts"
 import { fold, pseudo4, pseudo6, sumOf } from "../wire/checksum.ts"
 import * as icmp from "../wire/icmp.ts"
 import { PROTOCOL_TCP } from "../wire/ipv4.ts"
@@ -29,7 +28,6 @@ export function tellConnectError(ctx: Context, flow: number, errno: number, sequ
   const w = ctx.words
   const base = flow << FLOW_SHIFT
   const { frames, kernel, link, view } = ctx
-  if (!isUnicast(w, base + FAR)) return false
   const family = w[base + GUEST_FAMILY]
   const row = link.reserve(ERROR_FRAME_MAX)
   if (row < 0) return false

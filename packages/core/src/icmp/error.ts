@@ -61,6 +61,17 @@ export function isGroupFrame(ctx: Context, row: number): boolean {
   return (ctx.view.getUint8(ctx.frames.offset[row] + ethernet.DESTINATION) & 1) !== 0
 }
 
+/** Whether a destination is that of one node, not of a group nor of the guest's whole network: only then may errors be sent about
+ * a packet (RFC 1122 section 3.2.2), and connections be made (section 4.2.3.10). */
+export function isOneNode(ctx: Context, a: Int32Array, i: number): boolean {
+  if (!isUnicast(a, i)) return false
+  const { address4, prefix4 } = ctx.guest
+  // A network of two has no broadcast address (RFC 3021).
+  if (!isMapped(a, i) || prefix4 === 0 || prefix4 > 30) return true
+  const host = -1 >>> prefix4
+  return ((a[i + 3] ^ address4[3]) & ~host) !== 0 || (a[i + 3] & host) !== host
+}
+
 /** Puts our own address on the guest's link into `source`, else another one.
  * @returns whether it is a fit source */
 function sourceIsOurs(ctx: Context, family: number, otherwise: Int32Array, index: number): boolean {
@@ -129,8 +140,7 @@ export function tellError(ctx: Context, flow: number, row: number, protocol: num
   const { error } = ctx.kernel
   const family = w[base + GUEST_FAMILY]
   const what = errorToIcmp(family, error)
-  // RFC 1122 section 3.2.2: no errors about multicast and broadcast.
-  if (what < 0 || !isUnicast(w, base + FAR)) return false
+  if (what < 0 || !isOneNode(ctx, w, base + FAR)) return false
   const neighbour = findSource(ctx, base)
   if (neighbour === NO_SOURCE) return false
   const v = ctx.view
@@ -153,8 +163,9 @@ export function tellUnreachable(ctx: Context, row: number, errno: number): void 
   const { key } = ctx.flows
   const family = isMapped(key, 1) ? 4 : 6
   const what = errnoToIcmp(family, errno)
-  // RFC 1122 section 3.2.2: no errors about multicast and broadcast, nor what came in such a frame.
-  if (what < 0 || !isUnicast(key, 5) || isGroupFrame(ctx, row) || !sourceIsOurs(ctx, family, key, 5)) return
+  // RFC 1122 section 3.2.2: nor what came in a frame to a group.
+  if (what < 0 || !isOneNode(ctx, key, 5) || isGroupFrame(ctx, row)) return
+  if (!sourceIsOurs(ctx, family, key, 5)) return
   const answer = link.reserve(ERROR_FRAME_MAX)
   if (answer < 0) {
     ctx.count(COUNTER.dropNoRoom)

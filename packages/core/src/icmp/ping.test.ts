@@ -172,6 +172,29 @@ describe("failures", () => {
     expect(world.kernel.open).toHaveLength(0)
   })
 
+  test("no error is sent about what goes to a group, to the guest's whole network, or in a frame to a group", () => {
+    const toGroup = (frame: Uint8Array): Uint8Array => {
+      frame[0] = 1
+      return frame
+    }
+    for (const [frame, told] of [
+      [echoRequest(GUEST4, PEER4, 5, 1, DATA), 1],
+      [toGroup(echoRequest(GUEST4, PEER4, 5, 1, DATA)), 0],
+      [toGroup(echoRequest(GUEST6, PEER6, 5, 1, DATA)), 0],
+      [echoRequest(GUEST4, "192.0.2.255", 5, 1, DATA), 0],
+      [echoRequest(GUEST4, "255.255.255.255", 5, 1, DATA), 0],
+      [echoRequest(GUEST4, "224.0.0.1", 5, 1, DATA), 0],
+      [echoRequest(GUEST6, "ff02::1", 5, 1, DATA), 0],
+    ] as const) {
+      const world = new DatagramWorld()
+      world.guest.prefix4 = 24
+      world.guest.address4.set(words(GUEST4))
+      world.kernel.failNext("connect", EACCES)
+      world.send(frame)
+      expect(world.received()).toHaveLength(told)
+    }
+  })
+
   for (const [guest, peer, router, origin, family] of [
     [GUEST4, PEER4, "198.51.100.1", 2, 4],
     [GUEST6, PEER6, "2001:db8:9::1", 3, 6],

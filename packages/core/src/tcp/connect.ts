@@ -26,7 +26,7 @@ import type { Listeners } from "../forward/listen.ts"
 import { ADDRESS_LOCAL, ADDRESS_REMOTE, ADDRESS_WORDS, INFO_SEND_MSS, PLACE_HOST } from "../kernel.ts"
 import { FRAME_LENGTH_MAX } from "../limits.ts"
 import { tellConnectError } from "../icmp/connect-error.ts"
-import { isGroupFrame } from "../icmp/error.ts"
+import { isGroupFrame, isOneNode } from "../icmp/error.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, format, isLinkLocal, isLoopback, isMapped, isUnicast, isUnspecified } from "../wire/address.ts"
 import * as ethernet from "../wire/ethernet.ts"
@@ -166,7 +166,7 @@ export function openFromGuest(ctx: Context, row: number): number {
   const l4 = frames.offset[row]! + frames.checksumStart[row]!
   const flags = tcp.flags(ctx.view, l4)
   // Not even a reset may go to, or come from, what is no end of a connection: RFC 1122 sections 3.2.1.3 and 4.2.3.10.
-  if (key[9] === 0 || key[10] === 0 || !isUnicast(key, 1) || !isUnicast(key, 5)) {
+  if (key[9] === 0 || key[10] === 0 || !isUnicast(key, 1) || !isOneNode(ctx, key, 5)) {
     ctx.count(COUNTER.dropAddress)
     return -1
   }

@@ -249,3 +249,20 @@ describe.each(FAMILIES)("IPv$family", ({ family, far, guest, ours, router, origi
     d.checkEmpty()
   })
 })
+
+test("nothing that goes to all of the guest's network is answered, neither by an error nor by a reset", () => {
+  const outcomes = [24, 25, 31, 0].map((prefix) => {
+    const d = new TcpDialogue({ far: "192.0.2.255" })
+    d.guest.address4.set(words(GUEST4))
+    d.guest.prefix4 = prefix
+    d.kernel.failNext("connect", EACCES)
+    d.say("S")
+    return [d.errors.length, d.lines().length, d.counter("dropAddress")]
+  })
+  expect(outcomes).toEqual([
+    [0, 0, 1],
+    [1, 0, 0],
+    [1, 0, 0],
+    [1, 0, 0],
+  ])
+})
