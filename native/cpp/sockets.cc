@@ -109,6 +109,15 @@ static int32_t connect(Engine& engine, int32_t fd, int32_t family) {
   return ::connect(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 ? 0 : -errno;
 }
 
+static int32_t localAddress(Engine& engine, int32_t fd, int32_t family) {
+  sockaddr_storage address = {};
+  socklen_t length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return -errno;
+  if (address.ss_family != domain(family)) return -EINVAL;
+  toRecord(reinterpret_cast<sockaddr*>(&address), engine.address + addressLocal);
+  return 0;
+}
+
 /** What both kinds of listening socket need before they are bound to the record ADDRESS_LOCAL. */
 static int32_t prepareListener(int32_t fd, int32_t family, bool dualStack, const std::string& device, bool freebind) {
   int32_t error = 0;
@@ -240,6 +249,7 @@ void bindSockets(napi_env env, napi_value object, Engine* engine) {
   defineHot<tcpSocket>(env, object, "tcpSocket", engine);
   defineHot<bindLocal>(env, object, "bind", engine);
   defineHot<connect>(env, object, "connect", engine);
+  defineHot<localAddress>(env, object, "localAddress", engine);
   defineHot<accept>(env, object, "accept", engine);
   defineHot<socketError>(env, object, "socketError", engine);
   defineHot<shutdownWrite>(env, object, "shutdownWrite", engine);

@@ -39,6 +39,7 @@ export interface RawEngine {
   setMss(fd: number, mss: number): number
   setKeepalive(fd: number): number
   queueErrors(fd: number, family: number, on: number): number
+  localAddress(fd: number, family: number): number
   setHopLimit(fd: number, family: number, hopLimit: number): number
   wantHopLimits(fd: number, family: number): number
   setReuseAddress(fd: number): number

@@ -124,6 +124,9 @@ export class NativeKernel implements Kernel {
   queueErrors(fd: number, family: number, on: boolean): number {
     return this.raw.queueErrors(fd, family, on ? 1 : 0)
   }
+  localAddress(fd: number, family: number): number {
+    return this.raw.localAddress(fd, family)
+  }
   setHopLimit(fd: number, family: number, hopLimit: number): number {
     return this.raw.setHopLimit(fd, family, hopLimit)
   }

@@ -57,7 +57,7 @@ export interface EngineConfig {
   /** Interface that those sockets are bound to; empty: any. */
   readonly outboundDevice4: string
   readonly outboundDevice6: string
-  /** Interface index for link-local IPv6 destinations; 0: none. */
+  /** Interface index for link-local IPv6 destinations, to begin with; 0: none. */
   readonly linkLocalScope: number
   readonly freebind: boolean
   /** Retransmissions of a SYN, the first `synLinear` of them one second apart (net.ipv4.tcp_syn_retries,
@@ -103,6 +103,8 @@ export class Context {
   /** Spliced flows that have something to move; they don't depend on the link. */
   readonly spliceWork: WorkQueue
   readonly translator: Translator
+  /** Interface index for link-local IPv6 destinations; 0: none. */
+  linkLocalScope: number
   readonly counters: Counters = new Float64Array(COUNTER_COUNT)
   /** Milliseconds, as of the start of this turn. */
   now: number
@@ -126,6 +128,7 @@ export class Context {
     this.timers = new TimerWheel(this.words, this.now)
     this.work = new WorkQueue(this.words)
     this.spliceWork = new WorkQueue(this.words)
+    this.linkLocalScope = config.linkLocalScope
     this.translator = new Translator(config.translation, config.guest)
   }
 

@@ -18,6 +18,7 @@ import {
   REF_SHIFT,
   REF_SPLICE,
 } from "./context.ts"
+import { hasMoved } from "./datagram/moved.ts"
 import { LISTENER } from "./datagram/state.ts"
 import {
   BATCH_HEAD,
@@ -40,6 +41,7 @@ import { AutoPorts } from "./forward/auto.ts"
 import { Listeners } from "./forward/listen.ts"
 import { Ping } from "./icmp/ping.ts"
 import { EVENT_OUT } from "./kernel.ts"
+import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
 import type { Protocol } from "./protocol.ts"
 import type { Responder } from "./responder.ts"
 import { COUNTER, type Counters } from "./stats.ts"
@@ -62,6 +64,14 @@ const SWEEP_MS = 1000
 const FLUSH_BYTES: number = 512 << 10
 const PORT_DHCP_SERVER = 67
 const PORT_DHCPV6_SERVER = 547
+
+/** What may change while the engine runs. */
+export interface Reconfiguration {
+  /** Interface index for link-local IPv6 destinations; 0: none. */
+  readonly linkLocalScope: number
+  readonly translation: TranslationConfig
+  readonly former: FormerAddresses
+}
 
 export class Engine {
   readonly ctx: Context
@@ -104,6 +114,29 @@ export class Engine {
 
   get counters(): Counters {
     return this.ctx.counters
+  }
+
+  /** What the host has become: holds for everything that begins from now on. Addresses and gateways are in `GuestState`. */
+  reconfigure(change: Reconfiguration): void {
+    this.ctx.linkLocalScope = change.linkLocalScope
+    this.ctx.translator.reconfigure(change.translation, change.former)
+  }
+
+  /** After a change of the host's addresses or routes: ends flows of datagrams whose socket has an address that is gone, or that
+   * the kernel would not choose any more. The guest's next datagram begins them anew. Connections can't change their
+   * address; they wait for it to come back, as on any machine.
+   * @param from flow to begin with, 0 first @param count flows to look at
+   * @returns the flow to go on with, -1 when all have been looked at */
+  endMovedFlows(from: number, count: number): number {
+    const { ctx } = this
+    const end = Math.min(from + count, ctx.flows.highWater)
+    for (let flow = from; flow < end; flow++) {
+      const kind = ctx.words[(flow << FLOW_SHIFT) + KIND]!
+      if ((kind !== KIND_UDP && kind !== KIND_PING) || !hasMoved(ctx, flow << FLOW_SHIFT)) continue
+      ctx.retire(flow, false)
+      ctx.count(COUNTER.movedFlows)
+    }
+    return end < ctx.flows.highWater ? end : -1
   }
 
   /** Opens the sockets of all forwarding rules. @throws Error with one line for the user */

@@ -106,6 +106,9 @@ export interface Kernel {
   /** Accepts one connection, with TCP_NODELAY and SO_OOBINLINE; fills ADDRESS_REMOTE and ADDRESS_LOCAL (IPv4 mapped).
    * @returns the socket, -EAGAIN when there is none. */
   accept(fd: number): number
+  /** The address that a socket has on this side (getsockname): fills ADDRESS_LOCAL. Cold, and not everybody's to have: without it
+   * flows stay on the address that they began with. @returns 0 or -errno. */
+  localAddress?(fd: number, family: number): number
   /** The pending error of a socket (SO_ERROR) as a positive errno, 0 if none. */
   socketError(fd: number): number
   /** shutdown(SHUT_WR). */

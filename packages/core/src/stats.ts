@@ -47,8 +47,10 @@ export const COUNTER = {
   /** Payload bytes from socket to socket: to the namespace, and from it. */
   bytesSplicedIn: 27,
   bytesSplicedOut: 28,
+  /** Flows of datagrams that ended because the host's addresses or routes changed. */
+  movedFlows: 29,
 } as const
-export const COUNTER_COUNT = 29
+export const COUNTER_COUNT = 30
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

@@ -27,7 +27,7 @@ function toRecord(ctx: Context, record: number, from: number): void {
  * @returns 0 or -errno */
 export function connectPeer(ctx: Context, fd: number, base: number): number {
   const w = ctx.words
-  if (w[base + PEER + SCOPE] === 0 && needsScope(w, base + PEER)) w[base + PEER + SCOPE] = ctx.config.linkLocalScope
+  if (w[base + PEER + SCOPE] === 0 && needsScope(w, base + PEER)) w[base + PEER + SCOPE] = ctx.linkLocalScope
   toRecord(ctx, ADDRESS_REMOTE, base + PEER)
   return ctx.kernel.connect(fd, w[base + HOST_FAMILY])
 }
@@ -52,7 +52,7 @@ export function connectOutbound(ctx: Context, fd: number, base: number, port: nu
       if (result < 0) return result
     }
     copy(w, base + OUR, source, 0)
-    if (needsScope(w, base + OUR)) w[base + OUR + SCOPE] = config.linkLocalScope
+    if (needsScope(w, base + OUR)) w[base + OUR + SCOPE] = ctx.linkLocalScope
   }
   w[base + OUR + PORT] = port
   toRecord(ctx, ADDRESS_LOCAL, base + OUR)

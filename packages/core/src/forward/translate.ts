@@ -6,6 +6,8 @@
  *   2. the address that stands for the host's loopback             → 127.0.0.1 or ::1
  *   3. the address that stands for the guest's address on the host → the address assigned to the guest
  *   4. anything else stays.
+ * Rules 1 and 2 also hold for addresses that they had before the host's network changed, and rule 1 for resolvers that the guest
+ * was told then.
  *
  * To the guest (`inbound`), the source that the guest sees:
  *   127.0.0.1, ::1                         → the address that stands for the host's loopback, if any
@@ -34,6 +36,15 @@ export interface TranslationConfig {
   readonly mapGuestAddress6: Int32Array
 }
 
+/** Addresses that meant something until the host's network changed. A guest that has not been told yet, or does not listen,
+ * goes on using them, and they go on meaning the same. Four words each. */
+export interface FormerAddresses {
+  /** Resolvers that the guest was told: queries to them go where those to the forwarder go. */
+  readonly resolvers: readonly Int32Array[]
+  /** Addresses that stood for the host's loopback. */
+  readonly loopback: readonly Int32Array[]
+}
+
 export function emptyTranslation(): TranslationConfig {
   return {
     dnsForward4: new Int32Array(4),
@@ -51,13 +62,25 @@ function applies(rule: Int32Array, a: Int32Array, ai: number): boolean {
   return !isUnspecified(rule, 0) && equal(rule, 0, a, ai)
 }
 
+function holds(list: readonly Int32Array[], a: Int32Array, ai: number): boolean {
+  for (let i = 0; i < list.length; i++) if (equal(list[i]!, 0, a, ai)) return true
+  return false
+}
+
 export class Translator {
-  readonly #config: TranslationConfig
+  #config: TranslationConfig
+  #former: FormerAddresses = { resolvers: [], loopback: [] }
   readonly #guest: GuestState
 
   constructor(config: TranslationConfig, guest: GuestState) {
     this.#config = config
     this.#guest = guest
+  }
+
+  /** Other rules from now on, for flows that begin. */
+  reconfigure(config: TranslationConfig, former: FormerAddresses): void {
+    this.#config = config
+    this.#former = former
   }
 
   /** Translates the destination of a packet from the guest.
@@ -69,7 +92,7 @@ export class Translator {
     if (
       tcpOrUdp &&
       (port === PORT_DNS || port === PORT_DNS_TLS) &&
-      applies(v4 ? c.dnsForward4 : c.dnsForward6, from, fi)
+      (applies(v4 ? c.dnsForward4 : c.dnsForward6, from, fi) || holds(this.#former.resolvers, from, fi))
     ) {
       const host = v4 ? c.dnsHost4 : c.dnsHost6
       if (!isUnspecified(host, 0)) {
@@ -77,7 +100,7 @@ export class Translator {
         return
       }
     }
-    if (applies(v4 ? c.mapHostLoopback4 : c.mapHostLoopback6, from, fi)) {
+    if (applies(v4 ? c.mapHostLoopback4 : c.mapHostLoopback6, from, fi) || holds(this.#former.loopback, from, fi)) {
       if (v4) setMapped(to, ti, LOOPBACK4)
       else {
         to[ti] = 0

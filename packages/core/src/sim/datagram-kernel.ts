@@ -3,7 +3,7 @@
  * listening ones, error queues, edge- and level-triggered events. What the network would do is told from outside:
  * `arrive`, `report`; what the engine sent lies in `sent`. Any call can be told to fail once or for ever.
  */
-import { EADDRINUSE, EAGAIN, EINVAL, EMSGSIZE, ENOTCONN } from "../errno.ts"
+import { EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EINVAL, EMSGSIZE, ENOTCONN } from "../errno.ts"
 import type { FrameTable } from "../frames.ts"
 import {
   ADDRESS_LOCAL,
@@ -62,6 +62,8 @@ export interface SimSocket {
   /** Whether received datagrams tell theirs. */
   tellsHopLimits: boolean
   local: AddressRecord
+  /** Source chosen when it was connected. */
+  chosen?: AddressRecord
   /** Undefined until connected. */
   remote: AddressRecord | undefined
   readonly queue: SimDatagram[]
@@ -204,6 +206,7 @@ export class DatagramKernel implements Kernel {
 
   #bindTo(socket: SimSocket, local: AddressRecord): number {
     const port = local[4]!
+    if (this.goneAddresses.some((gone) => gone.slice(0, 4).join() === local.slice(0, 4).join())) return -EADDRNOTAVAIL
     if (port !== 0) {
       if (this.takenPorts.has(port)) return -EADDRINUSE
       for (const other of this.sockets.values()) {
@@ -291,6 +294,19 @@ export class DatagramKernel implements Kernel {
     if (s.local[4] === 0) this.#bindTo(s, s.local)
     this.onConnect?.(s)
     s.remote = remote
+    if (this.chosenSource !== undefined && isUnspecified(Int32Array.from(s.local), 0)) {
+      s.chosen = [...this.chosenSource.slice(0, 4), s.local[4]!, 0]
+    }
+    return 0
+  }
+  /** What the kernel chooses as the source of connected sockets that are bound to no address; undefined: it stays unspecified. */
+  chosenSource: AddressRecord | undefined
+  /** First words of addresses that the host does not have. */
+  readonly goneAddresses: AddressRecord[] = []
+  localAddress(fd: number): number {
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    this.#put(ADDRESS_LOCAL, s.chosen ?? s.local)
     return 0
   }
   socketError(fd: number): number {

@@ -246,7 +246,7 @@ function connectSocket(ctx: Context, flow: number, row: number): number {
   }
   copy(kernel.address, ADDRESS_REMOTE, w, base + PEER)
   kernel.address[ADDRESS_REMOTE + PORT] = w[base + PEER + PORT]!
-  kernel.address[ADDRESS_REMOTE + SCOPE] = isLinkLocal(w, base + PEER) ? config.linkLocalScope : 0
+  kernel.address[ADDRESS_REMOTE + SCOPE] = isLinkLocal(w, base + PEER) ? ctx.linkLocalScope : 0
   const result = kernel.connect(fd, family)
   if (result < 0 && result !== -EINPROGRESS) return result
   const watched = kernel.watch(fd, (REF_FLOW << REF_SHIFT) | flow)
