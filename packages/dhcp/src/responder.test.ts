@@ -383,4 +383,15 @@ describe("DhcpResponder", () => {
       }),
     )
   })
+
+  it("tells what was updated, with a lease that makes clients ask again", () => {
+    const responder = make({ dns: [words("192.0.2.53")], search: ["example.org"] })
+    const lease = (): string => toHex(optionOf(ask(responder, `${DISCOVER} ff`)!, options.LEASE_TIME)!)
+    expect(lease()).toBe("ffffffff")
+    responder.update({ dns: [words("198.51.100.53")], search: [], renewSeconds: 1800 })
+    expect(lease()).toBe("00000e10")
+    const frame = ask(responder, `${DISCOVER} ff`)!
+    expect(toHex(optionOf(frame, options.DNS)!)).toBe("c6336435")
+    expect(optionOf(frame, options.SEARCH)).toBeUndefined()
+  })
 })

@@ -1,5 +1,5 @@
 /**
- * DHCP answers (RFC 2131): one guest, one address, for ever.
+ * DHCP answers (RFC 2131): one guest, one address, for ever, or for as long as the host has it.
  *
  * There is no pool and no lease database: whoever asks on this link is the guest, and gets the address that it is to have.
  * So there is nothing to refuse: a request for another address is acknowledged with ours, which every client takes.
@@ -14,7 +14,7 @@
 import type { GuestState, Link, Responder } from "@passt/core"
 import { address, udp } from "@passt/core/wire"
 import { SERVER_MAX } from "./config.ts"
-import type { DhcpConfig } from "./config.ts"
+import type { DhcpConfig, DhcpUpdate } from "./config.ts"
 import { encodeName, encodeSearch, fitting } from "./names.ts"
 import type { SearchList } from "./names.ts"
 import * as options from "./options.ts"
@@ -52,8 +52,11 @@ export class DhcpResponder implements Responder {
   readonly #link: Link
   readonly #guest: GuestState
   readonly #info: ((line: string) => void) | undefined
-  readonly #servers: Int32Array
-  readonly #search: SearchList
+  readonly #config: Dhcp4Config
+  #servers: Int32Array = new Int32Array(0)
+  #search: SearchList = encodeSearch([], true, 0)
+  /** Seconds; -1: for ever. */
+  #lease = FOREVER
   readonly #hostname: Uint8Array | undefined
   readonly #fqdn: Uint8Array | undefined
   readonly #options = new options.OptionWriter()
@@ -65,12 +68,21 @@ export class DhcpResponder implements Responder {
     this.#link = link
     this.#guest = guest
     this.#info = config.info
-    const servers = config.advertiseDns ? config.dns.filter((words) => address.isMapped(words, 0)) : []
-    this.#servers = Int32Array.from(servers.slice(0, SERVER_MAX), (words) => words[3])
-    this.#search = encodeSearch(config.advertiseSearch ? config.search : [], true, SEARCH_BYTES_MAX)
+    this.#config = config
+    this.update(config)
     this.#hostname = config.hostname === undefined ? undefined : asciiOf(config.hostname)
     const fqdn = config.fqdn === undefined ? undefined : encodeName(config.fqdn)
     this.#fqdn = fqdn && Uint8Array.of(...FQDN_HEADER, ...fqdn)
+  }
+
+  /** What clients are told from now on. */
+  update({ dns, search, renewSeconds }: DhcpUpdate): void {
+    const { advertiseDns, advertiseSearch } = this.#config
+    const servers = advertiseDns ? dns.filter((words) => address.isMapped(words, 0)) : []
+    this.#servers = Int32Array.from(servers.slice(0, SERVER_MAX), (words) => words[3])
+    this.#search = encodeSearch(advertiseSearch ? search : [], true, SEARCH_BYTES_MAX)
+    // Clients ask again after half of it (RFC 2131 section 4.4.5).
+    this.#lease = renewSeconds === undefined ? FOREVER : renewSeconds * 2
   }
 
   respond(_row: number, _l3: number, l4: number, end: number): void {
@@ -172,7 +184,7 @@ export class DhcpResponder implements Responder {
     list.start(view, at, at + most)
     list.byte(options.MESSAGE_TYPE, type)
     list.word(options.SERVER_ID, gateway)
-    if (!isInform) list.word(options.LEASE_TIME, FOREVER)
+    if (!isInform) list.word(options.LEASE_TIME, this.#lease)
     const mask = guest.prefix4 === 0 ? 0 : -1 << (32 - guest.prefix4)
     list.word(options.SUBNET_MASK, mask)
     list.word(options.ROUTER, gateway)

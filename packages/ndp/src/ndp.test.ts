@@ -344,4 +344,78 @@ describe("first contact and announcements", () => {
     }
     expect(link.sent).toHaveLength(0)
   })
+
+  describe("after a change of what they say", () => {
+    const NEW = words("2001:db8:7::9")
+    /** Prefix information options: prefix, valid and preferred lifetime. */
+    function prefixes(frame: Uint8Array): string[] {
+      const d = new DataView(frame.buffer, frame.byteOffset, frame.byteLength)
+      const found: string[] = []
+      for (let at = 70; at < frame.length; at += frame[at + 1]! << 3) {
+        if (frame[at] !== options.PREFIX_INFORMATION) continue
+        found.push(`${toHex(frame.subarray(at + 16, at + 24))} ${d.getUint32(at + 4)} ${d.getUint32(at + 8)}`)
+      }
+      return found
+    }
+    const FOREVER = `${0xffffffff} ${0xffffffff}`
+    const move = (to: Int32Array, dns: string[], search: string[], nowMs: number, online = true): void => {
+      guest.address6.set(to)
+      ndp.update({ dns: dns.map(words), search, online }, nowMs)
+    }
+
+    it("are sent three times, unsolicited, and end what was said before", () => {
+      ndp.tick(0)
+      move(NEW, ["2001:db8:7::53"], ["example.net"], 5_000)
+      expect(link.sent).toHaveLength(1)
+      const [frame] = link.sent
+      expect(toHex(frame!.subarray(0, 6))).toBe("333300000001")
+      expect(isIcmpv6SumRight(frame!)).toBe(true)
+      expect(prefixes(frame!)).toEqual([`20010db800070000 ${FOREVER}`, "20010db800010002 0 0"])
+      const text = toHex(frame!)
+      expect(text).toContain(`19030000ffffffff20010db8000700000000000000000053`)
+      expect(text).toContain(`190300000000000020010db8000000000000000000000053`)
+      expect(text).toContain("1f030000ffffffff076578616d706c65036e6574")
+      expect(text).toContain("1f03000000000000076578616d706c65036f7267")
+      expect([ndp.tick(6_000), ndp.tick(9_000), ndp.tick(13_000)]).toEqual([3_000, 4_000, 200_000])
+      expect(link.sent).toHaveLength(3)
+      expect(link.sent[2]).toEqual(frame)
+    })
+
+    it("remember a few places, and forget that one ended which is back", () => {
+      const home = guest.address6.slice()
+      for (let i = 1; i <= 6; i++) move(words(`2001:db8:${100 + i}::1`), [`2001:db8:${100 + i}::53`], [`d${i}.example`], i)
+      expect(prefixes(link.sent.at(-1)!)).toHaveLength(5)
+      move(home, [], [], 9)
+      const last = link.sent.at(-1)!
+      expect(prefixes(last)[0]).toBe(`20010db800010002 ${FOREVER}`)
+      expect(prefixes(last).slice(1).map((text) => text.slice(8, 12))).toEqual(["0106", "0105", "0104", "0103"])
+    })
+
+    it("stay within what every link carries, whatever is told", () => {
+      const domains = (name: string): string[] =>
+        Array.from({ length: 40 }, (_, i) => `${name}${i}.${"label-of-some-length.".repeat(3)}example`)
+      for (let i = 0; i < 8; i++) {
+        const dns = [1, 2, 3].map((n) => `2001:db8:${100 + i}::${n}`)
+        move(words(`2001:db8:${100 + i}::1`), dns, domains(String.fromCharCode(97 + i)), i)
+        expect(link.sent.at(-1)!.length).toBeLessThanOrEqual(14 + 1280)
+        expect(options.check(new DataView(link.sent.at(-1)!.buffer), 70, link.sent.at(-1)!.length)).toBe(true)
+      }
+    })
+
+    it("tell that there is no way to the world any more: neither router nor preferred prefix, until it is back", () => {
+      const home = guest.address6.slice()
+      move(home, [], [], 0, false)
+      expect(toHex(link.sent.at(-1)!.subarray(60, 62))).toBe("0000")
+      expect(prefixes(link.sent.at(-1)!)).toEqual([`20010db800010002 ${0xffffffff} 0`])
+      move(home, [], [], 9, true)
+      expect(toHex(link.sent.at(-1)!.subarray(60, 62))).toBe("ffff")
+      expect(prefixes(link.sent.at(-1)!)).toEqual([`20010db800010002 ${FOREVER}`])
+    })
+
+    it("are not sent where there are none", () => {
+      ndp = make({ advertise: false })
+      move(NEW, [], [], 0)
+      expect(link.sent).toHaveLength(0)
+    })
+  })
 })

@@ -11,7 +11,7 @@ import { FRAME_NEEDS_CHECKSUM } from "@passt/core"
 import type { GuestState, Link, Responder } from "@passt/core"
 import { address, checksum, ethernet, icmp, ipv6 } from "@passt/core/wire"
 import { Advertisement } from "./advertise.ts"
-import type { AdvertiseConfig } from "./advertise.ts"
+import type { AdvertiseConfig, AdvertiseUpdate } from "./advertise.ts"
 import type { NeighbourTable } from "./neighbours.ts"
 import * as options from "./options.ts"
 import * as wire from "./wire.ts"
@@ -21,6 +21,9 @@ const INTERVAL_MS_MIN = 200_000
 const INTERVAL_MS_MAX = 600_000
 /** Until the next try when the link had no room for an advertisement that was due. */
 const RETRY_MS = 1_000
+/** RFC 4861 section 10: MAX_INITIAL_RTR_ADVERTISEMENTS, and MIN_DELAY_BETWEEN_RAS with some room. */
+const ANNOUNCEMENTS = 3
+const ANNOUNCE_MS = 4_000
 
 const L3 = ethernet.HEADER_LENGTH
 const L4: number = ethernet.HEADER_LENGTH + ipv6.HEADER_LENGTH
@@ -51,6 +54,8 @@ export class NdpResponder implements Responder {
   readonly #target: Int32Array = new Int32Array(4)
   readonly #multicastMac: Uint8Array = new Uint8Array(6)
   #deadlineMs = 0
+  /** Advertisements of a change that are still to be sent. */
+  #repeats = 0
   #isScheduled = false
 
   constructor(link: Link, guest: GuestState, neighbours: NeighbourTable, config: NdpConfig) {
@@ -78,6 +83,17 @@ export class NdpResponder implements Responder {
     }
   }
 
+  /** Takes over what guests are told from now on, `GuestState` included, and tells them: at once, and some times more, for
+   * nothing acknowledges it (RFC 4861 section 6.2.4). */
+  update(update: AdvertiseUpdate, nowMs: number): void {
+    this.#advertisement.update(update)
+    if (!this.#config.advertise) return
+    this.#repeats = ANNOUNCEMENTS
+    this.#deadlineMs = nowMs
+    this.#isScheduled = true
+    this.tick(nowMs)
+  }
+
   /** Sends the periodic advertisement when it is due. The first one is due after a whole interval: a guest that starts
    * solicits. */
   tick(nowMs: number): number {
@@ -86,6 +102,7 @@ export class NdpResponder implements Responder {
     if (untilMs(this.#deadlineMs, nowMs) <= 0) {
       const isOwed = this.#guest.ipv6 && this.#link.connected
       if (isOwed && !this.#advertiseToAll()) this.#deadlineMs = nowMs + RETRY_MS
+      else if (--this.#repeats > 0) this.#deadlineMs = nowMs + ANNOUNCE_MS
       else this.#schedule(nowMs)
     }
     return untilMs(this.#deadlineMs, nowMs)
@@ -209,6 +226,7 @@ export class NdpResponder implements Responder {
     const spread = (this.#config.random() >>> 0) % (INTERVAL_MS_MAX - INTERVAL_MS_MIN + 1)
     this.#deadlineMs = nowMs + INTERVAL_MS_MIN + spread
     this.#isScheduled = true
+    this.#repeats = 0
   }
 }
 

@@ -43,10 +43,10 @@ describe("options", () => {
         (link, prefix, mtu, dns, search) => {
           const bytes = new Uint8Array(512)
           const d = viewOf(bytes)
-          let end = options.writePrefix64(d, 0, 0xc0, prefix)
+          let end = options.writePrefix64(d, 0, 0xc0, prefix, options.FOREVER, options.FOREVER)
           end = options.writeMtu(d, end, mtu)
-          end = options.writeRdnss(d, end, dns)
-          end = options.writeDnssl(d, end, search)
+          end = options.writeRdnss(d, end, dns, options.FOREVER)
+          end = options.writeDnssl(d, end, search, options.FOREVER)
           end = options.writeLinkAddress(d, end, options.SOURCE_LINK_ADDRESS, link, 0)
           expect(options.check(d, 0, end)).toBe(true)
           const at = (type: number): number => options.find(d, 0, end, type)

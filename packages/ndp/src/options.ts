@@ -49,14 +49,22 @@ export function writeLinkAddress(d: DataView, at: number, type: number, mac: Uin
   return at + LINK_ADDRESS_LENGTH
 }
 
-/** Writes a prefix information option for a /64, both lifetimes without end. @returns the offset after it. */
-export function writePrefix64(d: DataView, at: number, flags: number, words: Int32Array): number {
+/** Writes a prefix information option for a /64. @param words the prefix, or an address in it @param valid lifetime, seconds
+ * @param preferred the same @returns the offset after it. */
+export function writePrefix64(
+  d: DataView,
+  at: number,
+  flags: number,
+  words: Int32Array,
+  valid: number,
+  preferred: number,
+): number {
   d.setUint8(at, PREFIX_INFORMATION)
   d.setUint8(at + 1, 4)
   d.setUint8(at + 2, 64)
   d.setUint8(at + 3, flags)
-  d.setUint32(at + 4, FOREVER)
-  d.setUint32(at + 8, FOREVER)
+  d.setUint32(at + 4, valid)
+  d.setUint32(at + 8, preferred)
   d.setUint32(at + 12, 0)
   d.setInt32(at + 16, words[0])
   d.setInt32(at + 20, words[1])
@@ -74,27 +82,26 @@ export function writeMtu(d: DataView, at: number, mtu: number): number {
   return at + 8
 }
 
-/** Writes an RDNSS option of up to 127 servers, four address words each, lifetime without end.
- * @returns the offset after it. */
-export function writeRdnss(d: DataView, at: number, servers: Int32Array): number {
+/** Writes an RDNSS option of up to 127 servers, four address words each. @param lifetime seconds @returns the offset after it. */
+export function writeRdnss(d: DataView, at: number, servers: Int32Array, lifetime: number): number {
   const count = servers.length >> 2
   d.setUint8(at, RDNSS)
   d.setUint8(at + 1, 1 + 2 * count)
   d.setUint16(at + 2, 0)
-  d.setUint32(at + 4, FOREVER)
+  d.setUint32(at + 4, lifetime)
   for (let i = 0; i < count * 4; i++) d.setInt32(at + 8 + 4 * i, servers[i])
   return at + 8 + count * 16
 }
 
-/** Writes a DNSSL option, lifetime without end, zero-padded to a multiple of eight bytes.
+/** Writes a DNSSL option, zero-padded to a multiple of eight bytes. @param lifetime seconds
  * @param names encoded names one after the other, at most 2,032 bytes
  * @returns the offset after it. */
-export function writeDnssl(d: DataView, at: number, names: Uint8Array): number {
+export function writeDnssl(d: DataView, at: number, names: Uint8Array, lifetime: number): number {
   const length = (8 + names.length + 7) & ~7
   d.setUint8(at, DNSSL)
   d.setUint8(at + 1, length >> 3)
   d.setUint16(at + 2, 0)
-  d.setUint32(at + 4, FOREVER)
+  d.setUint32(at + 4, lifetime)
   for (let i = 0; i < length - 8; i++) d.setUint8(at + 8 + i, i < names.length ? names[i] : 0)
   return at + length
 }

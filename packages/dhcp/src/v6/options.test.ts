@@ -25,7 +25,7 @@ describe("options", () => {
         const d = viewOf(bytes)
         const writer = new options.OptionWriter()
         writer.start(d, 0, bytes.length)
-        writer.association(id, words("2001:db8::1"))
+        writer.association(id, words("2001:db8::1"), -1)
         for (const { code, data } of list) writer.bytes(code, data)
         writer.refusal(options.IA_TA, id, 2)
         expect(options.check(d, 0, writer.end)).toBe(true)
@@ -70,7 +70,7 @@ describe("options", () => {
     const bytes = new Uint8Array(44)
     const writer = new options.OptionWriter()
     writer.start(viewOf(bytes), 0, 44)
-    writer.association(0x01020304, words("2001:db8::1"))
+    writer.association(0x01020304, words("2001:db8::1"), -1)
     const expected = hex(`
       0003 0028 01020304 ffffffff ffffffff
       0005 0018 20010db8 00000000 00000000 00000001 ffffffff ffffffff

@@ -78,6 +78,15 @@ export function find(d: DataView, at: number, end: number, code: number): number
   return -1
 }
 
+/** Addresses that one answer tells to have ended. */
+const REPLACED_MAX = 4
+
+/** T1, and T2 in the usual proportion (RFC 8415 section 21.4). */
+function writeTimes(d: DataView, o: number, renew: number): void {
+  d.setInt32(o + 4, renew)
+  d.setInt32(o + 8, renew < 0 ? -1 : Math.floor((renew * 8) / 5))
+}
+
 /** Writes options one after the other; what has no room is left out, so the least important ones come last. */
 export class OptionWriter {
   #view: DataView = new DataView(new ArrayBuffer(0))
@@ -124,20 +133,41 @@ export class OptionWriter {
     const o = this.open(STATUS, 2)
     if (o >= 0) this.#view.setUint16(o, status)
   }
-  /** An association with one address; T1, T2 and lifetimes without end. */
-  association(id: number, words: Int32Array): void {
+  /** An association with one address, valid without end. @param renew T1, seconds; -1: never */
+  association(id: number, words: Int32Array, renew: number): void {
     const o = this.open(IA_NA, IA_NA_OPTIONS + HEADER_LENGTH + IA_ADDRESS_LENGTH)
     if (o < 0) return
     const d = this.#view
     d.setInt32(o, id)
-    d.setInt32(o + 4, -1)
-    d.setInt32(o + 8, -1)
-    const inner = o + IA_NA_OPTIONS
-    d.setUint16(inner, IA_ADDRESS)
-    d.setUint16(inner + 2, IA_ADDRESS_LENGTH)
-    for (let i = 0; i < 4; i++) d.setInt32(inner + 4 + 4 * i, words[i])
-    d.setInt32(inner + 20, -1)
-    d.setInt32(inner + 24, -1)
+    this.#writeAddress(o + IA_NA_OPTIONS, words, -1)
+    writeTimes(d, o, renew)
+  }
+  /** As association; further addresses of the client's own association, in `at…end` of the same memory, which are not these, have
+   * ended. At most REPLACED_MAX. */
+  replacement(id: number, words: Int32Array, renew: number, at: number, end: number): void {
+    const d = this.#view
+    const ended: Int32Array[] = []
+    for (let i = at; i < end && ended.length < REPLACED_MAX; i = after(d, i)) {
+      if (codeAt(d, i) !== IA_ADDRESS) continue
+      const old = Int32Array.from({ length: 4 }, (_, word) => d.getInt32(i + HEADER_LENGTH + 4 * word))
+      if (old.some((word, index) => word !== words[index])) ended.push(old)
+    }
+    const each = HEADER_LENGTH + IA_ADDRESS_LENGTH
+    const o = this.open(IA_NA, IA_NA_OPTIONS + each * (1 + ended.length))
+    if (o < 0) return
+    d.setInt32(o, id)
+    writeTimes(d, o, renew)
+    this.#writeAddress(o + IA_NA_OPTIONS, words, -1)
+    ended.forEach((old, index) => this.#writeAddress(o + IA_NA_OPTIONS + each * (1 + index), old, 0))
+  }
+  /** @param lifetime of both kinds, seconds; -1: without end */
+  #writeAddress(o: number, words: Int32Array, lifetime: number): void {
+    const d = this.#view
+    d.setUint16(o, IA_ADDRESS)
+    d.setUint16(o + 2, IA_ADDRESS_LENGTH)
+    for (let i = 0; i < 4; i++) d.setInt32(o + 4 + 4 * i, words[i])
+    d.setInt32(o + 20, lifetime)
+    d.setInt32(o + 24, lifetime)
   }
   /** An association, IA_NA or IA_TA, with nothing but a status. */
   refusal(code: number, id: number, status: number): void {

@@ -331,4 +331,30 @@ describe("Dhcpv6Responder", () => {
       }),
     )
   })
+
+  it("gives a client that renews another address the one that holds now, and ends the former", () => {
+    const responder = make({ renewSeconds: 1800 })
+    for (const [type, server] of [
+      [wire.RENEW, SERVER],
+      [wire.REBIND, ""],
+    ] as const) {
+      const frame = ask(responder, type, `${CLIENT} ${server} ${iaWith(FOREIGN)}`)!
+      expect(toHex(optionOf(frame, options.IA_NA)!.subarray(4))).toBe(
+        toHex(hex(`00000708 00000b40
+          0005 0018 ${OURS} ffffffff ffffffff
+          0005 0018 ${FOREIGN} 00000000 00000000`)),
+      )
+    }
+    // Whoever wants one for the first time has to take what there is.
+    const refused = ask(responder, wire.REQUEST, `${CLIENT} ${SERVER} ${iaWith(FOREIGN)}`)!
+    expect(statusWithin(optionOf(refused, options.IA_NA)!, 12)).toBe(options.STATUS_NOT_ON_LINK)
+  })
+
+  it("tells what was updated", () => {
+    const responder = make({ dns: [words("2001:db8::53")] })
+    responder.update({ dns: [words("2001:db8::54")], search: ["example.net"] })
+    const frame = ask(responder, wire.SOLICIT, `${CLIENT} ${IA}`)!
+    expect(optionOf(frame, options.DNS)!.at(-1)).toBe(0x54)
+    expect(decodeNames(optionOf(frame, options.SEARCH)!)).toEqual(["example.net"])
+  })
 })

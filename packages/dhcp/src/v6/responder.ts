@@ -1,5 +1,5 @@
 /**
- * DHCPv6 answers (RFC 8415): one guest, one address, for ever.
+ * DHCPv6 answers (RFC 8415): one guest, one address, for ever, or for as long as the host has it.
  *
  * ```
  *   SOLICIT → ADVERTISE (REPLY with Rapid Commit)    REQUEST, RENEW, REBIND → REPLY with the address
@@ -14,7 +14,7 @@
 import type { GuestState, Link, Responder } from "@passt/core"
 import { address, ipv6, udp } from "@passt/core/wire"
 import { SERVER_MAX } from "../config.ts"
-import type { DhcpConfig } from "../config.ts"
+import type { DhcpConfig, DhcpUpdate } from "../config.ts"
 import { encodeName, encodeSearch, fitting } from "../names.ts"
 import type { SearchList } from "../names.ts"
 import { HEADERS6, send6 } from "../send.ts"
@@ -50,8 +50,11 @@ export class Dhcpv6Responder implements Responder {
   readonly #guest: GuestState
   readonly #info: ((line: string) => void) | undefined
   readonly #duid: Uint8Array
-  readonly #servers: Int32Array
-  readonly #search: SearchList
+  readonly #config: Dhcpv6Config
+  #servers: Int32Array = new Int32Array(0)
+  #search: SearchList = encodeSearch([], false, 0)
+  /** Seconds until clients renew (T1); -1: never. */
+  #renew = -1
   readonly #fqdn: Uint8Array | undefined
   readonly #options = new options.OptionWriter()
   readonly #client: Int32Array = new Int32Array(4)
@@ -64,11 +67,19 @@ export class Dhcpv6Responder implements Responder {
     // DUID-LLT is type 1, Ethernet is hardware type 1.
     this.#duid = Uint8Array.of(0, 1, 0, 1, 0, 0, 0, 0, ...guest.ourMac)
     new DataView(this.#duid.buffer).setUint32(4, config.duidTime)
-    const servers = config.advertiseDns ? config.dns.filter((words) => !address.isMapped(words, 0)) : []
-    this.#servers = Int32Array.from(servers.slice(0, SERVER_MAX).flatMap((words) => [...words.subarray(0, 4)]))
-    this.#search = encodeSearch(config.advertiseSearch ? config.search : [], false, MESSAGE_MAX)
+    this.#config = config
+    this.update(config)
     const fqdn = config.fqdn === undefined ? undefined : encodeName(config.fqdn)
     this.#fqdn = fqdn && Uint8Array.of(0, ...fqdn)
+  }
+
+  /** What clients are told from now on. */
+  update({ dns, search, renewSeconds }: DhcpUpdate): void {
+    const { advertiseDns, advertiseSearch } = this.#config
+    const servers = advertiseDns ? dns.filter((words) => !address.isMapped(words, 0)) : []
+    this.#servers = Int32Array.from(servers.slice(0, SERVER_MAX).flatMap((words) => [...words.subarray(0, 4)]))
+    this.#search = encodeSearch(advertiseSearch ? search : [], false, MESSAGE_MAX)
+    this.#renew = renewSeconds ?? -1
   }
 
   respond(_row: number, l3: number, l4: number, end: number): void {
@@ -149,11 +160,15 @@ export class Dhcpv6Responder implements Responder {
   #requested(request: number, first: number, after: number): void {
     const row = this.#start(request, first, after, wire.REPLY)
     if (row < 0) return
-    if (this.#addressesOf(first, after) === ADDRESSES.other) {
+    const isRenewal = this.#link.frames.view.getUint8(request) !== wire.REQUEST
+    const isOther = this.#addressesOf(first, after) === ADDRESSES.other
+    if (isOther && isRenewal && this.#renew >= 0) {
+      this.#writeReplacement(first, after)
+      this.#writeConfiguration(first, after)
+    } else if (isOther) {
       this.#writeRefusals(first, after, options.STATUS_NOT_ON_LINK)
     } else {
-      const isRequest = this.#link.frames.view.getUint8(request) === wire.REQUEST
-      this.#writeAssociations(first, after, isRequest ? options.STATUS_NO_ADDRESSES : options.STATUS_NO_BINDING)
+      this.#writeAssociations(first, after, isRenewal ? options.STATUS_NO_BINDING : options.STATUS_NO_ADDRESSES)
       this.#writeConfiguration(first, after)
     }
     this.#send(row, request, wire.REPLY)
@@ -216,13 +231,28 @@ export class Dhcpv6Responder implements Responder {
       const code = options.codeAt(view, at)
       if (options.innerOptions(code) === 0) continue
       const id = view.getInt32(at + options.HEADER_LENGTH)
-      if (code === options.IA_NA && !isGiven) this.#options.association(id, guest.address6)
+      if (code === options.IA_NA && !isGiven) this.#options.association(id, guest.address6, this.#renew)
       else this.#options.refusal(code, id, status)
       isGiven ||= code === options.IA_NA
       count++
     }
     // Traffic from outside goes to the address that the guest is about to use.
     if (isGiven) address.copy(guest.seen6, 0, guest.address6, 0)
+  }
+
+  /** The host has another address than it had when the client got its own: the first association gets that one, and the lifetimes
+   * of those that are gone become 0 (RFC 8415 section 18.3.4). */
+  #writeReplacement(first: number, after: number): void {
+    const { view } = this.#link.frames
+    const guest = this.#guest
+    const at = options.find(view, first, after, options.IA_NA)
+    if (at < 0) {
+      this.#writeRefusals(first, after, options.STATUS_NO_BINDING)
+      return
+    }
+    const inner = at + options.HEADER_LENGTH + options.IA_NA_OPTIONS
+    this.#options.replacement(view.getInt32(at + options.HEADER_LENGTH), guest.address6, this.#renew, inner, options.after(view, at))
+    address.copy(guest.seen6, 0, guest.address6, 0)
   }
 
   #writeRefusals(first: number, after: number, status: number): void {
