@@ -72,7 +72,7 @@ describe.skipIf(lacks())(`configuration clients${skipNote("tun")}`, () => {
     expect(seen()).toContain(`search=${SEARCH_DOMAIN}\n`)
     expect(seen()).toContain(`hostname=${HOSTNAME}\n`)
     expect(seen()).toContain("mtu=9000\n")
-    expect(seen()).toContain("lease=4294967295\n")
+    expect(seen()).toContain("lease=3600\n")
   })
 
   describe.skipIf(lacks("dhclient"))(`dhclient${skipNote("dhclient")}`, () => {
@@ -136,14 +136,14 @@ describe.skipIf(lacks())(`configuration clients${skipNote("tun")}`, () => {
     dhcpcd.stderr?.on("data", keep)
     try {
       // It probes for other owners of the address for about five seconds (RFC 5227): nobody may answer.
-      await until("both leases", 25_000, () => /leased \S+ for infinity/.test(said) && seen().includes("event="))
+      await until("both leases", 25_000, () => /leased \S+ for 3600 seconds/.test(said) && seen().includes("event="))
       await until("the lease's hook", 5000, () => seen().includes(`new_ip_address=${HOST.ipv4}\n`))
     } catch (error) {
       throw new Error(`${(error as Error).message}\n${said}`)
     } finally {
       await stop(dhcpcd)
     }
-    expect(said).toContain(`leased ${HOST.ipv4} for infinity`)
+    expect(said).toContain(`leased ${HOST.ipv4} for 3600 seconds`)
     expect(seen()).toContain(`new_routers=${ROUTER.ipv4}\n`)
     expect(seen()).toContain("new_interface_mtu=9000\n")
     // From the router advertisement and from DHCPv6.

@@ -105,6 +105,9 @@ Command readCommand(int argc, char** argv) {
         command.usernsPath.clear();
         noUserns = true;
         break;
+      case noFollowOption:
+        command.followHost = false;
+        break;
       case noPidnsOption:
         command.ownPids = false;
         break;

@@ -35,6 +35,8 @@ struct Command {
   bool ownPids = true;
   /** Of the spawned command's UTS namespace; empty: by the host's. */
   std::string hostName;
+  /** Whether changes of the host's network are followed. */
+  bool followHost = true;
   /** Index in argv of the command to spawn; argc: the user's shell. */
   int operand = 0;
 };

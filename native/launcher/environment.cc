@@ -24,6 +24,7 @@ constexpr std::string_view removed[] = {
     childVariable,
     pidFileVariable,
     logFileVariable,
+    resolversVariable,
     warningsVariable,
 };
 
@@ -58,6 +59,7 @@ std::vector<std::string> programEnvironment(char** caller, const Report& report)
   if (report.netnsDirectory) say(netnsDirectoryVariable, std::to_string(netnsDirectoryFd));
   if (report.pidFile) say(pidFileVariable, std::to_string(pidFileFd));
   if (report.logFile) say(logFileVariable, std::to_string(logEditFd));
+  if (report.resolvers) say(resolversVariable, std::to_string(resolversFd));
   if (report.child >= 0) {
     say(goVariable, std::to_string(goFd));
     say(childVariable, std::to_string(report.child));

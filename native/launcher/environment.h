@@ -19,6 +19,8 @@ struct Report {
   /** Whether pidFileFd, and logEditFd and logAppendFd, are open. */
   bool pidFile = false;
   bool logFile = false;
+  /** Whether resolversFd is the watcher's. */
+  bool resolvers = false;
   /** The spawned command's process, which waits for goFd; -1: none. */
   int child = -1;
   /** Lines for the user. */

@@ -21,6 +21,7 @@
 #include "installation.h"
 #include "namespaces.h"
 #include "options.h"
+#include "resolver-watch.h"
 #include "runtime-flags.h"
 #include "spawn.h"
 
@@ -123,6 +124,9 @@ int run(int argc, char** argv, char** environ) {
   if (!command.foreground) {
     if (const int error = goToBackground(name)) return fail("can't go to the background", error);
   }
+  // After the fork: the watcher is to end with the program, not with the parent that waits for it.
+  const int resolvers = command.inquiry || !command.followHost ? -1 : startResolverWatch(command, argc, argv);
+  report.resolvers = resolvers >= 0;
   report.ready = !command.foreground;
   report.socket = descriptor >= 0;
   report.netns = prepared.targets.netns >= 0;
@@ -135,6 +139,7 @@ int run(int argc, char** argv, char** environ) {
   if (!error) error = place(prepared.files.pid, pidFileFd);
   if (!error && report.logFile) error = place(prepared.files.logEdit, logEditFd);
   if (!error && report.logFile) error = place(prepared.files.logAppend, logAppendFd);
+  if (!error) error = place(resolvers, resolversFd);
   if (error) return fail("can't pass on descriptors", error);
 
   std::vector<std::string> arguments = {name};

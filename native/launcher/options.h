@@ -41,49 +41,50 @@ inline constexpr option longOptions[] = {
     {"outbound", required_argument, nullptr, 'o'},
     {"outbound-if4", required_argument, nullptr, 283},
     {"outbound-if6", required_argument, nullptr, 284},
+    {"no-follow-host", no_argument, nullptr, 285},
     {"ipv4-only", no_argument, nullptr, '4'},
     {"ipv6-only", no_argument, nullptr, '6'},
     {"dns", required_argument, nullptr, 'D'},
-    {"dns-forward", required_argument, nullptr, 288},
-    {"dns-host", required_argument, nullptr, 289},
+    {"dns-forward", required_argument, nullptr, 289},
+    {"dns-host", required_argument, nullptr, 290},
     {"search", required_argument, nullptr, 'S'},
-    {"no-dhcp-dns", no_argument, nullptr, 291},
-    {"no-dhcp-search", no_argument, nullptr, 292},
-    {"dhcp-dns", no_argument, nullptr, 293},
-    {"dhcp-search", no_argument, nullptr, 294},
+    {"no-dhcp-dns", no_argument, nullptr, 292},
+    {"no-dhcp-search", no_argument, nullptr, 293},
+    {"dhcp-dns", no_argument, nullptr, 294},
+    {"dhcp-search", no_argument, nullptr, 295},
     {"hostname", required_argument, nullptr, 'H'},
-    {"fqdn", required_argument, nullptr, 296},
-    {"no-tcp", no_argument, nullptr, 297},
-    {"no-udp", no_argument, nullptr, 298},
-    {"no-icmp", no_argument, nullptr, 299},
-    {"no-dhcp", no_argument, nullptr, 300},
-    {"no-dhcpv6", no_argument, nullptr, 301},
-    {"no-ndp", no_argument, nullptr, 302},
-    {"no-ra", no_argument, nullptr, 303},
-    {"map-host-loopback", required_argument, nullptr, 304},
-    {"no-map-gw", no_argument, nullptr, 305},
-    {"map-guest-addr", required_argument, nullptr, 306},
+    {"fqdn", required_argument, nullptr, 297},
+    {"no-tcp", no_argument, nullptr, 298},
+    {"no-udp", no_argument, nullptr, 299},
+    {"no-icmp", no_argument, nullptr, 300},
+    {"no-dhcp", no_argument, nullptr, 301},
+    {"no-dhcpv6", no_argument, nullptr, 302},
+    {"no-ndp", no_argument, nullptr, 303},
+    {"no-ra", no_argument, nullptr, 304},
+    {"map-host-loopback", required_argument, nullptr, 305},
+    {"no-map-gw", no_argument, nullptr, 306},
+    {"map-guest-addr", required_argument, nullptr, 307},
     {"tcp-ports", required_argument, nullptr, 't'},
     {"udp-ports", required_argument, nullptr, 'u'},
-    {"freebind", no_argument, nullptr, 309},
+    {"freebind", no_argument, nullptr, 310},
     {"tcp-ns", required_argument, nullptr, 'T'},
     {"udp-ns", required_argument, nullptr, 'U'},
-    {"host-lo-to-ns-lo", no_argument, nullptr, 312},
-    {"no-splice", no_argument, nullptr, 313},
-    {"splice-only", no_argument, nullptr, 314},
-    {"repair-path", required_argument, nullptr, 315},
-    {"migrate-exit", no_argument, nullptr, 316},
-    {"migrate-no-linger", no_argument, nullptr, 317},
+    {"host-lo-to-ns-lo", no_argument, nullptr, 313},
+    {"no-splice", no_argument, nullptr, 314},
+    {"splice-only", no_argument, nullptr, 315},
+    {"repair-path", required_argument, nullptr, 316},
+    {"migrate-exit", no_argument, nullptr, 317},
+    {"migrate-no-linger", no_argument, nullptr, 318},
     {"ns-ifname", required_argument, nullptr, 'I'},
-    {"ns-mac-addr", required_argument, nullptr, 319},
-    {"userns", required_argument, nullptr, 320},
-    {"netns", required_argument, nullptr, 321},
-    {"netns-only", no_argument, nullptr, 322},
-    {"no-netns-quit", no_argument, nullptr, 323},
-    {"no-pidns", no_argument, nullptr, 324},
-    {"config-net", no_argument, nullptr, 325},
-    {"no-copy-routes", no_argument, nullptr, 326},
-    {"no-copy-addrs", no_argument, nullptr, 327},
+    {"ns-mac-addr", required_argument, nullptr, 320},
+    {"userns", required_argument, nullptr, 321},
+    {"netns", required_argument, nullptr, 322},
+    {"netns-only", no_argument, nullptr, 323},
+    {"no-netns-quit", no_argument, nullptr, 324},
+    {"no-pidns", no_argument, nullptr, 325},
+    {"config-net", no_argument, nullptr, 326},
+    {"no-copy-routes", no_argument, nullptr, 327},
+    {"no-copy-addrs", no_argument, nullptr, 328},
     {nullptr, 0, nullptr, 0},
 };
 
@@ -94,17 +95,19 @@ inline constexpr int descriptorOption = 'F';
 /** Whom to become, UID[:GID] or LOGIN[:GROUP]. */
 inline constexpr int userOption = 265;
 /** Network namespace to join. */
-inline constexpr int netnsOption = 321;
+inline constexpr int netnsOption = 322;
 /** User namespace to join. */
-inline constexpr int usernsOption = 320;
+inline constexpr int usernsOption = 321;
 /** Stay in the user namespace. */
-inline constexpr int netnsOnlyOption = 322;
+inline constexpr int netnsOnlyOption = 323;
 /** No PID namespace for the command to spawn. */
-inline constexpr int noPidnsOption = 324;
+inline constexpr int noPidnsOption = 325;
 /** File to write the process ID to. */
 inline constexpr int pidFileOption = 'P';
 /** File to write messages to. */
 inline constexpr int logFileOption = 'l';
+/** Don't watch the host's resolver configuration. */
+inline constexpr int noFollowOption = 285;
 /** Host name in the command's UTS namespace. */
 inline constexpr int hostNameOption = 'H';
 /** Whether the program only shows a text and exits. */
@@ -131,6 +134,9 @@ inline constexpr char pidFileVariable[] = "PASST_PID_FILE_FD";
 inline constexpr int logEditFd = 8;
 inline constexpr int logAppendFd = 9;
 inline constexpr char logFileVariable[] = "PASST_LOG_FILE_FD";
+/** Where it finds the socket on which the watcher of resolv.conf sends. */
+inline constexpr int resolversFd = 11;
+inline constexpr char resolversVariable[] = "PASST_RESOLVERS_FD";
 /** The command's process. */
 inline constexpr char childVariable[] = "PASST_CHILD_PID";
 /** Lines for the user. */

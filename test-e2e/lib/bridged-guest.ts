@@ -57,7 +57,7 @@ export async function createBridgedGuest(socket: string, options: BridgedGuestOp
       `address add ${HOST.ipv4}/${HOST.prefix4} dev eth0`,
       `address add ${HOST.ipv6}/${HOST.prefix6} dev eth0 nodad`,
       `route add default via ${ROUTER.ipv4} dev eth0`,
-      `route add default via ${ROUTER.ipv6} dev eth0`,
+      `route replace default via ${ROUTER.ipv6} dev eth0`,
     ])
   }
   await plug(socket)

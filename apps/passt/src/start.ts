@@ -21,10 +21,12 @@ import {
   assemble,
   becomeDaemon,
   checkResult,
+  Chores,
   createKernel,
   describeGuest,
   externalRef,
   forwardRules,
+  HostFollower,
   listen,
   openLog,
   openPidFile,
@@ -38,6 +40,8 @@ const EADDRINUSE = 98
 const EPROTO = 71
 const EXTERNAL_SIGNAL = 0
 const EXTERNAL_NEIGHBOURS = 1
+const EXTERNAL_HOST = 2
+const EXTERNAL_RESOLVERS = 3
 
 /** Everything up to readiness. @param made gets the paths of files that this run has made
  * @returns the loop @throws what runProgram tells the user */
@@ -66,7 +70,8 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   if (link.path !== "") made.push(link.path)
   link.watch(REF_LINK << REF_SHIFT)
   const pidFile = openPidFile(options.pidFile, made, launch.pidFileFd)
-  const { engine, followNeighbours } = assemble(options, config, kernel, link, rules, logger)
+  const assembly = assemble(options, config, kernel, link, rules, logger)
+  const { engine, followNeighbours } = assembly
   listen(engine)
   // Low ports are bound by now, files are open: nothing that follows needs a privilege.
   if (identity.identity) {
@@ -83,9 +88,20 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
 
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
   kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), [SIGNAL.terminate, SIGNAL.quit])
+  const chores = new Chores()
+  let follower: HostFollower | undefined
+  if (options.followHost) {
+    const { resolversFd } = launch
+    const indices = { hostIndex: EXTERNAL_HOST, resolversIndex: EXTERNAL_RESOLVERS }
+    const follow = { ...indices, keepRouter6: true, resolversFd }
+    follower = new HostFollower(options, config, assembly, kernel, logger, follow)
+    chores.add(follower)
+  }
   let stop = false
   engine.onExternal = (index) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
+    else if (index === EXTERNAL_HOST) follower?.hostChanged()
+    else if (index === EXTERNAL_RESOLVERS) follower?.resolversChanged()
     else while (kernel.takeSignal() !== 0) stop = true
   }
 
@@ -95,7 +111,10 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   if (launch.readyFd !== null) becomeDaemon(logger, launch.readyFd)
 
   return () => {
-    while (!stop && !(options.oneOff && clientGone)) engine.turn(-1)
+    while (!stop && !(options.oneOff && clientGone)) {
+      engine.turn(chores.wait(kernel.now()))
+      chores.run(kernel.now())
+    }
     kernel.closeCapture()
     return 0
   }

@@ -26,10 +26,12 @@ import {
   assemble,
   becomeDaemon,
   checkResult,
+  Chores,
   createKernel,
   describeGuest,
   externalRef,
   forwardRules,
+  HostFollower,
   type GuestConfig,
   listen,
   openLog,
@@ -44,6 +46,8 @@ import { watchNamespace } from "./end.ts"
 const EXTERNAL_SIGNAL = 0
 const EXTERNAL_NEIGHBOURS = 1
 const EXTERNAL_NAMESPACE = 2
+const EXTERNAL_HOST = 3
+const EXTERNAL_RESOLVERS = 4
 /** Of the interface where the template has none: local mode. */
 const NAME_DEFAULT = "tap0"
 const ENOENT = 2
@@ -75,9 +79,10 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   const { link, name } = openInterface(options, config, kernel, frames, logger)
   const pidFile = openPidFile(options.pidFile, made, launch.pidFileFd)
   kernel.enableSplice()
-  const { engine, followNeighbours } = assemble(options, config, kernel, link, rules, logger, {
+  const assembly = assemble(options, config, kernel, link, rules, logger, {
     splice: { inbound: options.splice, toLoopback: options.toNamespaceLoopback, only: options.spliceOnly },
   })
+  const { engine, followNeighbours } = assembly
   listen(engine)
   if (options.pcapFile !== null) {
     const result = kernel.openCapture(options.pcapFile)
@@ -93,11 +98,23 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
   const signals = [SIGNAL.terminate, SIGNAL.quit, ...(command ? [SIGNAL.child, SIGNAL.interrupt] : [])]
   kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), signals)
+  const chores = new Chores()
+  let follower: HostFollower | undefined
+  // Without an interface there is nobody to tell.
+  if (options.followHost && !options.spliceOnly) {
+    const { resolversFd } = launch
+    const indices = { hostIndex: EXTERNAL_HOST, resolversIndex: EXTERNAL_RESOLVERS }
+    const follow = { ...indices, keepRouter6: !options.configure, resolversFd }
+    follower = new HostFollower(options, config, assembly, kernel, logger, follow)
+    chores.add(follower)
+  }
   /** Exit status, once it is over. */
   let status = -1
   engine.onExternal = (index) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
     else if (index === EXTERNAL_SIGNAL) status = takeSignals(kernel, command?.pid ?? 0, status)
+    else if (index === EXTERNAL_HOST) follower?.hostChanged()
+    else if (index === EXTERNAL_RESOLVERS) follower?.resolversChanged()
     else if (watch?.gone()) status = namespaceGone(logger, watch.name)
   }
 
@@ -114,14 +131,21 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   }
 
   return () => {
-    const everyMs = watch?.everyMs ?? -1
-    let lookAt = kernel.now() + everyMs
-    while (status < 0) {
-      engine.turn(everyMs)
-      if (everyMs >= 0 && ((kernel.now() - lookAt) | 0) >= 0) {
-        lookAt = kernel.now() + everyMs
-        if (watch!.gone()) status = namespaceGone(logger, watch!.name)
+    if (watch && watch.everyMs >= 0) {
+      const { everyMs } = watch
+      const look = {
+        isDue: true,
+        dueAt: kernel.now() + everyMs,
+        run(now: number) {
+          look.dueAt = now + everyMs
+          if (watch.gone()) status = namespaceGone(logger, watch.name)
+        },
       }
+      chores.add(look)
+    }
+    while (status < 0) {
+      engine.turn(chores.wait(kernel.now()))
+      chores.run(kernel.now())
     }
     // At once: the kernel takes its time to take the interface away when we end, and a container that restarts wants its
     // ports back by then.

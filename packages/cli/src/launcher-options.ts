@@ -18,6 +18,8 @@ import {
   PID_FILE_VARIABLE,
   READY_FD,
   READY_VARIABLE,
+  RESOLVERS_FD,
+  RESOLVERS_VARIABLE,
   SOCKET_FD,
   SOCKET_VARIABLE,
   WARNINGS_VARIABLE,
@@ -77,6 +79,9 @@ inline constexpr char pidFileVariable[] = "${PID_FILE_VARIABLE}";
 inline constexpr int logEditFd = ${LOG_EDIT_FD};
 inline constexpr int logAppendFd = ${LOG_APPEND_FD};
 inline constexpr char logFileVariable[] = "${LOG_FILE_VARIABLE}";
+/** Where it finds the socket on which the watcher of resolv.conf sends. */
+inline constexpr int resolversFd = ${RESOLVERS_FD};
+inline constexpr char resolversVariable[] = "${RESOLVERS_VARIABLE}";
 /** The command's process. */
 inline constexpr char childVariable[] = "${CHILD_VARIABLE}";
 /** Lines for the user. */

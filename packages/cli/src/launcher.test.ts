@@ -284,7 +284,7 @@ describe("the program's world", () => {
       LANG: "C",
     }
     expect((await outcome(launch(scenario("text", "-f"), { env }))).status).toBe(0)
-    expect(report().env).toEqual({ LANG: "C", UV_USE_IO_URING: "0" })
+    expect(report().env).toEqual({ LANG: "C", PASST_RESOLVERS_FD: "11", UV_USE_IO_URING: "0" })
   })
 
   it("keeps argv[0] and the arguments as they are", async () => {

@@ -27,6 +27,9 @@ export const LOG_FILE_VARIABLE = "PASST_LOG_FILE_FD"
 /** pasta: the directory of the file that names the namespace (--netns), opened while it was still to be reached. */
 export const NETNS_DIRECTORY_FD = 10
 export const NETNS_DIRECTORY_VARIABLE = "PASST_NETNS_DIRECTORY_FD"
+/** Where the watcher of resolv.conf sends its content: a socket of messages, each a byte 1 and the file as it is, at most 64 KiB. */
+export const RESOLVERS_FD = 11
+export const RESOLVERS_VARIABLE = "PASST_RESOLVERS_FD"
 /** Lines for the user's log. */
 export const WARNINGS_VARIABLE = "PASST_WARNINGS"
 
@@ -45,6 +48,8 @@ export interface Launch {
   readonly pidFileFd: number | null
   /** The same for `--log-file`. */
   readonly logFileFds: { readonly edit: number; readonly append: number } | null
+  /** The watcher of resolv.conf; null: none. */
+  readonly resolversFd: number | null
   /** What went wrong in the launcher without being fatal, one line each. */
   readonly warnings: readonly string[]
 }
@@ -62,6 +67,7 @@ export function readLaunch(environment: Readonly<Record<string, string | undefin
     command: goFd !== null && Number.isSafeInteger(pid) && pid > 0 ? { goFd, pid } : null,
     pidFileFd: passed(PID_FILE_VARIABLE, PID_FILE_FD),
     logFileFds: passed(LOG_FILE_VARIABLE, LOG_EDIT_FD) === null ? null : { edit: LOG_EDIT_FD, append: LOG_APPEND_FD },
+    resolversFd: passed(RESOLVERS_VARIABLE, RESOLVERS_FD),
     warnings: environment[WARNINGS_VARIABLE]?.split("\n") ?? [],
   }
 }

@@ -28,6 +28,7 @@ export const LAUNCHER_ROLES = {
   noPidns: "No PID namespace for the command to spawn",
   pidFile: "File to write the process ID to",
   logFile: "File to write messages to",
+  noFollow: "Don't watch the host's resolver configuration",
   hostName: "Host name in the command's UTS namespace",
 } as const
 export type LauncherRole = keyof typeof LAUNCHER_ROLES

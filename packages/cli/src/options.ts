@@ -290,6 +290,21 @@ With this option, addresses that appear in the guest's traffic are not taken for
     status: "built",
   },
   {
+    name: "no-follow-host",
+    group: "network",
+    help: "Keep addresses, routes and resolvers as they were at the start, whatever becomes of the host's",
+    standard: "changes of the host's network are followed",
+    man: `Without it, the guest is told by router advertisements, and by DHCP and DHCPv6 when it renews its leases, and queries to
+resolvers that it was told before go to those that the host has by then.
+What is given by other options stays in any case.`,
+    manInPasta: `Without it, queries to resolvers that the namespace was told go to those that the host has by then, and with
+.Fl Fl config-net
+addresses and routes of the namespace follow those of the template interface, if the namespace belongs to a user namespace.
+What is given by other options stays in any case.`,
+    status: "built",
+    launcher: "noFollow",
+  },
+  {
     name: "ipv4-only",
     short: "4",
     group: "network",

@@ -74,6 +74,8 @@ export interface CommonOptions {
   readonly mtu: number
   readonly outboundAddress: PerFamily<AddressWords>
   readonly outboundInterface: PerFamily<string>
+  /** Whether changes of the host's network are followed. */
+  readonly followHost: boolean
 
   /** Name servers to announce: at most DNS_SERVER_MAX per family, in their order. Servers given for one family leave the
    * other with the host's. */
@@ -407,6 +409,9 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   "outbound-if6": ({ options }, value, written) => {
     options.outboundInterface = { ...options.outboundInterface, v6: interfaceName(value, written) }
   },
+  "no-follow-host": ({ options }) => {
+    options.followHost = false
+  },
   "ipv4-only": ({ options }) => {
     options.ipv4 = true
     options.ipv6 = false
@@ -605,6 +610,7 @@ function emptyDraft(): Draft {
     mtu: MTU_DEFAULT,
     outboundAddress: NEITHER,
     outboundInterface: NEITHER,
+    followHost: true,
     dns4: { source: "host", values: [] },
     dns6: { source: "host", values: [] },
     dnsForward: NEITHER,

@@ -1,6 +1,6 @@
 /**
- * What the guest is to look like, derived from the host and from what the user asked for. Read once at start; the
- * neighbours alone are followed later (neighbour-monitor.ts).
+ * What the guest is to look like, derived from the host and from what the user asked for. Read at start, and again when the
+ * host changes (host-monitor.ts); neighbours are followed one by one (neighbour-monitor.ts).
  */
 import { existsSync } from "node:fs"
 import { address as ip } from "@passt/core/wire"
@@ -212,13 +212,18 @@ export function describeHost(
 export function readSnapshot(calls: NetlinkCalls = nativeCalls): Snapshot {
   const socket = new NetlinkSocket(0, false, calls)
   try {
-    return {
-      links: socket.dump(linkDump(), parseLink),
-      addresses: [...addressesOrNone(socket, AF_INET), ...addressesOrNone(socket, AF_INET6)],
-      routes: [...routesOrNone(socket, AF_INET), ...routesOrNone(socket, AF_INET6)],
-    }
+    return takeSnapshot(socket)
   } finally {
     socket.close()
+  }
+}
+
+/** The same over a socket that is there already. @throws NetlinkError */
+export function takeSnapshot(socket: NetlinkSocket): Snapshot {
+  return {
+    links: socket.dump(linkDump(), parseLink),
+    addresses: [...addressesOrNone(socket, AF_INET), ...addressesOrNone(socket, AF_INET6)],
+    routes: [...routesOrNone(socket, AF_INET), ...routesOrNone(socket, AF_INET6)],
   }
 }
 
@@ -236,11 +241,20 @@ function addressesOrNone(socket: NetlinkSocket, family: number): readonly Interf
   }
 }
 
+/** Routes to anywhere but "default" that are kept of a family: the first usable one counts, a router has a million. */
+const ROUTES_KEPT_MAX = 4096
+
 function routesOrNone(socket: NetlinkSocket, family: number): readonly Route[] {
+  let kept = 0
   try {
     return socket.dump(routeDump(family), (view, message) => {
+      // struct rtmsg: the prefix length is the second byte.
+      const isDefault = message.end - message.start > 1 && view.getUint8(message.start + 1) === 0
+      if (!isDefault && kept >= ROUTES_KEPT_MAX) return undefined
       const route = parseRoute(view, message)
-      return route && route.family === (family === AF_INET ? 4 : 6) ? route : undefined
+      if (!route || route.family !== (family === AF_INET ? 4 : 6)) return undefined
+      if (!isDefault) kept++
+      return route
     })
   } catch (error) {
     if (isAbsent(error)) return []

@@ -1,6 +1,7 @@
 /** The public surface: what the host looks like, and the program's place in it. */
 export * from "./errno-text.ts"
 export * from "./host.ts"
+export * from "./host-monitor.ts"
 export * from "./identity.ts"
 export { LimitedSite } from "./log/limited-site.ts"
 export * from "./log/levels.ts"

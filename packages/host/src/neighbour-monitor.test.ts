@@ -110,4 +110,13 @@ describe("NeighbourMonitor", () => {
     kernel.queue.push(-9)
     expect(() => monitor.process()).toThrow(/Couldn't read neighbour notifications/)
   })
+
+  it("follows other interfaces when told to: what is known of the former ones is gone", () => {
+    told()
+    table = [neighbour(NEW, 5, "198.51.100.1", 7, REACHABLE), neighbour(NEW, 4, "fe80::1", 2, STALE)]
+    monitor.follow(5, 4)
+    expect(told()).toEqual(["192.0.2.1 gone", "198.51.100.1 7"])
+    monitor.follow(5, 4)
+    expect(kernel.requests).toBe(2)
+  })
 })

@@ -49,6 +49,8 @@ interface Remembered {
 
 export class NeighbourMonitor {
   readonly #options: NeighbourMonitorOptions
+  #interfaceIndex4: number
+  #interfaceIndex6: number
   readonly #socket: NetlinkSocket
   readonly #known = new Map<string, Remembered>()
   readonly #visit: (view: DataView, message: NetlinkMessage) => void
@@ -63,6 +65,8 @@ export class NeighbourMonitor {
    * @throws NetlinkError */
   constructor(options: NeighbourMonitorOptions, calls: NetlinkCalls = nativeCalls) {
     this.#options = options
+    this.#interfaceIndex4 = options.interfaceIndex4
+    this.#interfaceIndex6 = options.interfaceIndex6
     this.#socket = new NetlinkSocket(RTMGRP_NEIGH, true, calls)
     this.#visit = (view, message) => this.#take(view, message)
     this.#wantsDump = true
@@ -88,6 +92,20 @@ export class NeighbourMonitor {
       this.#askIfWanted()
     }
     return true
+  }
+
+  /** Follows other interfaces from now on; neighbours on the former ones are reported as gone. `fd` becomes ready with the rest. */
+  follow(interfaceIndex4: number, interfaceIndex6: number): void {
+    if (interfaceIndex4 === this.#interfaceIndex4 && interfaceIndex6 === this.#interfaceIndex6) return
+    this.#interfaceIndex4 = interfaceIndex4
+    this.#interfaceIndex6 = interfaceIndex6
+    for (const [key, { neighbour }] of this.#known) {
+      if (neighbour.interfaceIndex === (neighbour.family === 4 ? interfaceIndex4 : interfaceIndex6)) continue
+      this.#known.delete(key)
+      this.#options.onChange({ ...neighbour, mac: undefined })
+    }
+    this.#wantsDump = true
+    this.#askIfWanted()
   }
 
   close(): void {
@@ -121,8 +139,8 @@ export class NeighbourMonitor {
   }
 
   #update(neighbour: Neighbour): void {
-    const { interfaceIndex4, interfaceIndex6, onChange } = this.#options
-    const wanted = neighbour.family === 4 ? interfaceIndex4 : interfaceIndex6
+    const { onChange } = this.#options
+    const wanted = neighbour.family === 4 ? this.#interfaceIndex4 : this.#interfaceIndex6
     if (wanted === 0 || neighbour.interfaceIndex !== wanted) return
     const key = neighbour.address.join()
     const known = this.#known.get(key)

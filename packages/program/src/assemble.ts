@@ -1,8 +1,17 @@
 /** The packages put together: an engine with its responders, and the host's neighbours that it follows. */
 import { parsePortOptions, type CommonOptions, type ForwardRule } from "@passt/cli"
-import { Engine, type EngineConfig, FrameTable, type Link, REF_EXTERNAL, REF_SHIFT } from "@passt/core"
+import {
+  Engine,
+  type EngineConfig,
+  type FormerAddresses,
+  FrameTable,
+  type Link,
+  REF_EXTERNAL,
+  REF_SHIFT,
+  type TranslationConfig,
+} from "@passt/core"
 import { DhcpResponder, Dhcpv6Responder } from "@passt/dhcp"
-import { type Logger, NeighbourMonitor } from "@passt/host"
+import { type HostFamily, type Logger, NeighbourMonitor } from "@passt/host"
 import { entropy, NativeKernel } from "@passt/native"
 import { ArpResponder, learnNeighbour, NdpResponder, NeighbourTable } from "@passt/ndp"
 import { StartError } from "./error.ts"
@@ -38,6 +47,17 @@ export interface Assembly {
   /** Follows the host's neighbours; to be called once nothing can fail any more. Its events come to `neighboursIndex`.
    * @returns what to call for each of them */
   followNeighbours(neighboursIndex: number): () => void
+  /** Hands on what the host has become; `config.guest` has been changed already. */
+  reconfigure(config: GuestConfig, former: FormerAddresses, online6: boolean): void
+}
+
+/** Seconds after which guests ask by DHCP whether what they were told still holds. Where there is nothing yet to tell them, sooner. */
+const RENEW_SECONDS = 1800
+const RENEW_SECONDS_LOCAL = 30
+
+function renewal(options: CommonOptions, family: HostFamily | undefined): { renewSeconds?: number } {
+  if (!options.followHost || family === undefined) return {}
+  return { renewSeconds: family.local ? RENEW_SECONDS_LOCAL : RENEW_SECONDS }
 }
 
 /** @param more what of the engine's configuration is the program's own */
@@ -53,14 +73,7 @@ export function assemble(
   const secret = new Int32Array(6)
   entropy(secret)
   const neighbours = new NeighbourTable(config.guest, secret[4]!, secret[5]!)
-  for (const address of [
-    config.translation.mapHostLoopback4,
-    config.translation.mapHostLoopback6,
-    config.translation.mapGuestAddress4,
-    config.translation.mapGuestAddress6,
-  ]) {
-    if (address.some((word) => word !== 0)) neighbours.block(address, 0)
-  }
+  blockTranslated(neighbours, config.translation)
   const log = engineLog(logger)
   const told = {
     dns: [...config.resolvers.advertised4, ...config.resolvers.advertised6],
@@ -75,12 +88,13 @@ export function assemble(
   }
   const { settings, ipv4, ipv6 } = config.host
   const hasAddress6 = config.guest.address6.some((word) => word !== 0)
-  const dhcpv6 = options.dhcpv6 && hasAddress6
+  // An address may come later.
+  const managed = options.dhcpv6 && ipv6 !== undefined && (hasAddress6 || options.followHost)
   const arp = new ArpResponder(link, config.guest, neighbours)
   const ndp = options.ndp
     ? new NdpResponder(link, config.guest, neighbours, {
         ...told,
-        managed: dhcpv6,
+        managed,
         advertise: options.ra,
         random: () => {
           const word = new Int32Array(1)
@@ -91,9 +105,13 @@ export function assemble(
     : undefined
   const dhcp = new DhcpResponder(link, config.guest, {
     ...named,
+    ...renewal(options, ipv4),
     ...(options.hostname === null ? {} : { hostname: options.hostname }),
   })
   const duidTime = (Math.floor(Date.now() / 1000) - YEAR_2000) | 0
+  const dhcpv6 = managed
+    ? new Dhcpv6Responder(link, config.guest, { ...named, ...renewal(options, ipv6), duidTime })
+    : undefined
   const none = new Int32Array(4)
   const engine = new Engine({
     kernel,
@@ -112,7 +130,7 @@ export function assemble(
       arp,
       ...(ndp ? { ndp } : {}),
       ...(options.dhcp && ipv4 ? { dhcp } : {}),
-      ...(dhcpv6 ? { dhcpv6: new Dhcpv6Responder(link, config.guest, { ...named, duidTime }) } : {}),
+      ...(dhcpv6 ? { dhcpv6 } : {}),
     },
     rules,
     tcp: options.tcp,
@@ -132,10 +150,11 @@ export function assemble(
     log,
     ...more,
   })
+  let monitor: NeighbourMonitor | undefined
   return {
     engine,
     followNeighbours(neighboursIndex) {
-      const monitor = new NeighbourMonitor({
+      const made = new NeighbourMonitor({
         interfaceIndex4: ipv4?.interfaceIndex ?? 0,
         interfaceIndex6: ipv6?.interfaceIndex ?? 0,
         onChange: (neighbour) => {
@@ -144,9 +163,22 @@ export function assemble(
           } else neighbours.remove(neighbour.address, 0)
         },
       })
-      monitor.process()
-      kernel.watchLevel(monitor.fd, externalRef(neighboursIndex))
-      return () => monitor.process()
+      monitor = made
+      made.process()
+      kernel.watchLevel(made.fd, externalRef(neighboursIndex))
+      return () => made.process()
+    },
+    reconfigure(now, former, online6) {
+      const { resolvers, translation, host } = now
+      const scope = host.ipv6?.interfaceIndex ?? 0
+      engine.reconfigure({ linkLocalScope: scope, translation, former })
+      blockTranslated(neighbours, translation)
+      monitor?.follow(host.ipv4?.interfaceIndex ?? 0, scope)
+      const dns = [...resolvers.advertised4, ...resolvers.advertised6]
+      const { search } = resolvers
+      dhcp.update({ dns, search, ...renewal(options, host.ipv4) })
+      dhcpv6?.update({ dns, search, ...renewal(options, host.ipv6) })
+      ndp?.update({ dns, search, online: online6 }, kernel.now())
     },
   }
 }
@@ -157,5 +189,13 @@ export function listen(engine: Engine): void {
     engine.listen()
   } catch (error) {
     throw new StartError((error as Error).message)
+  }
+}
+
+/** Addresses that we answer for are nobody else's on the guest's link. */
+function blockTranslated(neighbours: NeighbourTable, translation: TranslationConfig): void {
+  const { mapHostLoopback4, mapHostLoopback6, mapGuestAddress4, mapGuestAddress6 } = translation
+  for (const address of [mapHostLoopback4, mapHostLoopback6, mapGuestAddress4, mapGuestAddress6]) {
+    if (address.some((word) => word !== 0)) neighbours.block(address, 0)
   }
 }

@@ -10,12 +10,14 @@ import {
   type HostOptions,
   readHost,
   readResolvers,
+  type ResolverConfig,
   type ResolverChoice,
 } from "@passt/host"
 
 export interface GuestConfig {
   readonly host: HostConfig
   readonly guest: GuestState
+  readonly resolvConf: ResolverConfig
   readonly resolvers: ResolverChoice
   readonly translation: TranslationConfig
 }
@@ -25,7 +27,8 @@ function given<K extends string, V>(key: K, value: V | null | undefined): Partia
   return value === null || value === undefined ? {} : ({ [key]: value } as Partial<Record<K, V>>)
 }
 
-function hostOptions(options: CommonOptions): HostOptions {
+/** What of the options is about the host. */
+export function hostOptions(options: CommonOptions): HostOptions {
   return {
     ipv4: options.ipv4,
     ipv6: options.ipv6,
@@ -40,6 +43,12 @@ function hostOptions(options: CommonOptions): HostOptions {
   }
 }
 
+/** What follows from the host's resolvers and from the guest's gateways. */
+export interface Decision {
+  readonly resolvers: ResolverChoice
+  readonly translation: TranslationConfig
+}
+
 /** Reads the host and decides. @throws HostError, NetlinkError */
 export function describeGuest(options: CommonOptions): GuestConfig {
   const host = readHost(hostOptions(options))
@@ -47,7 +56,12 @@ export function describeGuest(options: CommonOptions): GuestConfig {
   applyToGuest(host, guest)
   guest.mtu = options.mtu
   if (options.mac) guest.ourMac.set(options.mac)
+  const resolvConf = readResolvers()
+  return { host, guest, resolvConf, ...decide(options, host, resolvConf) }
+}
 
+/** Decides which resolvers the guest is told, and what its addresses mean. Pure. */
+export function decide(options: CommonOptions, host: HostConfig, resolvConf: ResolverConfig): Decision {
   const loopback = (mine: Int32Array | null, gateway: Int32Array | undefined): Int32Array | undefined =>
     mine ?? (options.mapGateway ? gateway : undefined)
   const mapHostLoopback4 = loopback(options.mapHostLoopback.v4, host.ipv4?.gateway)
@@ -55,7 +69,7 @@ export function describeGuest(options: CommonOptions): GuestConfig {
 
   const servers = [...options.dns4.values, ...options.dns6.values]
   const disabled = options.dns4.source === "given" && options.dns6.source === "given" && servers.length === 0
-  const resolvers = chooseResolvers(readResolvers(), {
+  const resolvers = chooseResolvers(resolvConf, {
     ipv4: host.ipv4 !== undefined,
     ipv6: host.ipv6 !== undefined,
     disabled,
@@ -73,8 +87,6 @@ export function describeGuest(options: CommonOptions): GuestConfig {
 
   const none = emptyTranslation()
   return {
-    host,
-    guest,
     resolvers,
     translation: {
       dnsForward4: resolvers.forward4,

@@ -1,6 +1,8 @@
 /** What passt and pasta do alike. */
 export * from "./assemble.ts"
+export * from "./chores.ts"
 export * from "./error.ts"
+export * from "./follow.ts"
 export * from "./guest.ts"
 export * from "./log.ts"
 export * from "./main.ts"

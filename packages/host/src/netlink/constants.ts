@@ -32,7 +32,13 @@ export const RTM_NEWNEIGH = 28
 export const RTM_DELNEIGH = 29
 export const RTM_GETNEIGH = 30
 
-/** Group of neighbour changes, as bit of sockaddr_nl.nl_groups. */
+/** Groups of changes of links, addresses and routes, as bits of sockaddr_nl.nl_groups. */
+export const RTMGRP_LINK = 0x1
+export const RTMGRP_IPV4_IFADDR = 0x10
+export const RTMGRP_IPV4_ROUTE = 0x40
+export const RTMGRP_IPV6_IFADDR = 0x100
+export const RTMGRP_IPV6_ROUTE = 0x400
+/** Group of neighbour changes. */
 export const RTMGRP_NEIGH = 0x4
 
 /** The upper bits of an attribute type are flags (nested, byte order). */
