@@ -75,10 +75,13 @@ describe.skipIf(lacking.length > 0)(`following the host${skipNote("tun", "udhcpc
     ])
   }
 
-  const said = (text: string): Promise<void> =>
-    until(`"${text}" in the log`, 10_000, () => passt!.log().includes(text)).catch((error: Error) => {
-      throw new Error(`${error.message}\n${passt!.log()}`)
-    })
+  async function said(text: string): Promise<void> {
+    try {
+      await until(`"${text}" in the log`, 10_000, () => passt!.log().includes(text))
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${passt!.log()}`)
+    }
+  }
   const inGuest = (script: string, ...args: string[]): string[] => [process.execPath, "-e", script, ...args]
   const resolve = async (resolver: string): Promise<string> =>
     (await guest!.must(inGuest(QUERY, resolver), { timeoutMs: 10_000 })).trim()

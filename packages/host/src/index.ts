@@ -1,4 +1,5 @@
 /** The public surface: what the host looks like, and the program's place in it. */
+export * from "./change.ts"
 export * from "./errno-text.ts"
 export * from "./host.ts"
 export * from "./host-monitor.ts"

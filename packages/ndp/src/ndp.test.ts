@@ -383,12 +383,17 @@ describe("first contact and announcements", () => {
 
     it("remember a few places, and forget that one ended which is back", () => {
       const home = guest.address6.slice()
-      for (let i = 1; i <= 6; i++) move(words(`2001:db8:${100 + i}::1`), [`2001:db8:${100 + i}::53`], [`d${i}.example`], i)
+      for (let i = 1; i <= 6; i++)
+        move(words(`2001:db8:${100 + i}::1`), [`2001:db8:${100 + i}::53`], [`d${i}.example`], i)
       expect(prefixes(link.sent.at(-1)!)).toHaveLength(5)
       move(home, [], [], 9)
       const last = link.sent.at(-1)!
       expect(prefixes(last)[0]).toBe(`20010db800010002 ${FOREVER}`)
-      expect(prefixes(last).slice(1).map((text) => text.slice(8, 12))).toEqual(["0106", "0105", "0104", "0103"])
+      expect(
+        prefixes(last)
+          .slice(1)
+          .map((text) => text.slice(8, 12)),
+      ).toEqual(["0106", "0105", "0104", "0103"])
     })
 
     it("stay within what every link carries, whatever is told", () => {

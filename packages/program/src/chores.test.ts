@@ -1,7 +1,11 @@
 import { expect, test } from "vitest"
 import { Chores } from "./chores.ts"
 
-const chore = (dueAt: number, ran: number[], isDue = true) => ({ isDue, dueAt, run: (now: number) => void ran.push(now) })
+const chore = (dueAt: number, ran: number[], isDue = true) => ({
+  isDue,
+  dueAt,
+  run: (now: number) => void ran.push(now),
+})
 
 test("waits for the first chore that is due, across the clock's wrap", () => {
   const chores = new Chores()

@@ -14,9 +14,10 @@
  */
 import { closeSync, readSync } from "node:fs"
 import type { CommonOptions } from "@passt/cli"
-import { address as ip } from "@passt/core/wire"
 import {
   describeHost,
+  differences,
+  former,
   HostError,
   type HostConfig,
   type HostFamily,
@@ -24,10 +25,12 @@ import {
   LEVEL,
   type LimitedSite,
   type Logger,
+  mergeIpv4,
+  mergeIpv6,
   NetlinkError,
   parseResolvConf,
-  type ResolverChoice,
   type ResolverConfig,
+  signatureOf,
   type Snapshot,
 } from "@passt/host"
 import type { NativeKernel } from "@passt/native"
@@ -48,8 +51,6 @@ const LOOK_SHARE = 20
 const RETRY_MS = 5_000
 /** Flows looked at per turn. */
 const FLOWS_PER_TURN = 256
-/** Resolvers and gateways that are remembered once they are no longer told. */
-const FORMER_MAX = 8
 /** Longest content of resolv.conf that the watcher sends; one more byte shows one that is longer. */
 const RESOLV_CONF_BYTES = 64 * 1024
 
@@ -232,8 +233,8 @@ export class HostFollower implements Chore {
     const { keepRouter6 } = this.#follow
     const host: HostConfig = {
       ...found,
-      ipv4: before.host.ipv4 && found.ipv4 && merge4(before.host.ipv4, found.ipv4),
-      ipv6: before.host.ipv6 && found.ipv6 && merge6(before.host.ipv6, found.ipv6, keepRouter6),
+      ipv4: before.host.ipv4 && found.ipv4 && mergeIpv4(before.host.ipv4, found.ipv4),
+      ipv6: before.host.ipv6 && found.ipv6 && mergeIpv6(before.host.ipv6, found.ipv6, keepRouter6),
     }
     const online6 = this.#hasWay6(before.host.ipv6, found.ipv6, now)
     const decision = decide(this.#options, host, this.#resolvConf)
@@ -278,31 +279,6 @@ export class HostFollower implements Chore {
   }
 }
 
-function same(a: Int32Array, b: Int32Array): boolean {
-  return ip.equal(a, 0, b, 0)
-}
-
-/** What was and is no more, newest first, bounded; nothing that is back in use. */
-function former(older: readonly Int32Array[], was: readonly Int32Array[], is: readonly Int32Array[]): Int32Array[] {
-  const list: Int32Array[] = []
-  for (const address of [...was, ...older]) {
-    if (ip.isUnspecified(address, 0) || [...is, ...list].some((other) => same(other, address))) continue
-    if (list.length < FORMER_MAX) list.push(address)
-  }
-  return list
-}
-
-function merge4(before: HostFamily, found: HostFamily): HostFamily {
-  return found.local ? before : found
-}
-
-/** Our own address towards the guest stays: a router that changed it would be another router. */
-function merge6(before: HostFamily, found: HostFamily, keepRouter: boolean): HostFamily {
-  if (found.local) return before
-  const isRouter = keepRouter && same(before.gateway, before.ourAddress)
-  return { ...found, ourAddress: before.ourAddress, gateway: isRouter ? before.gateway : found.gateway }
-}
-
 function apply(host: HostConfig, guest: GuestConfig["guest"]): void {
   if (host.ipv4) {
     guest.address4.set(host.ipv4.address)
@@ -315,48 +291,6 @@ function apply(host: HostConfig, guest: GuestConfig["guest"]): void {
   }
 }
 
-/** Tells apart what matters of two snapshots. */
-function signatureOf(snapshot: Snapshot, resolvers: ResolverChoice): string {
-  const addresses = snapshot.addresses.map((a) => `${a.interfaceIndex} ${a.address.join()}/${a.prefix} ${a.flags}`)
-  const routes = snapshot.routes.map((route) => {
-    const hops = route.nexthops.map((hop) => `${hop.interfaceIndex} ${hop.gateway?.join()} ${hop.weight} ${hop.flags}`)
-    return `${route.destination.join()}/${route.prefix} ${route.table} ${route.type} ${route.metric} ${hops.join()}`
-  })
-  return [...addresses, ...routes, resolvers.host4.join(), resolvers.host6.join()].join("\n")
-}
-
 function indices(host: HostConfig): string {
   return `${host.ipv4?.interfaceIndex} ${host.ipv6?.interfaceIndex}`
-}
-
-function describe(family: HostFamily | undefined): string {
-  if (!family) return ""
-  const gateway = ip.isUnspecified(family.gateway, 0) ? "" : `, router ${ip.format(family.gateway)}`
-  const via = family.local ? "local mode" : family.interfaceName
-  return `${ip.format(family.address)}/${family.prefix}${gateway} (${via})`
-}
-
-function list(addresses: readonly Int32Array[]): string {
-  return addresses.map((words) => ip.format(words)).join(", ") || "none"
-}
-
-/** What the guest would notice, one line each, for the log. */
-function differences(before: GuestConfig, after: GuestConfig): string[] {
-  const lines: string[] = []
-  const compare = (what: string, textOf: (config: GuestConfig) => string): void => {
-    const [was, is] = [textOf(before), textOf(after)]
-    if (was !== is) lines.push(`Host network changed: ${what} ${is}, was ${was}`)
-  }
-  compare("IPv4", ({ host }) => describe(host.ipv4))
-  compare("IPv6", ({ host }) => describe(host.ipv6))
-  compare("DNS", ({ resolvers }) => list([...resolvers.advertised4, ...resolvers.advertised6]))
-  compare("DNS queries go to", ({ translation }) => list(forwarding(translation)))
-  compare("DNS search list", ({ resolvers }) => resolvers.search.join(" ") || "none")
-  compare("loopback", ({ translation }) => list([translation.mapHostLoopback4, translation.mapHostLoopback6]))
-  return lines
-}
-
-/** Where queries are forwarded, even if nobody asks for it yet: guests may use resolvers that they were told before. */
-function forwarding({ dnsHost4, dnsHost6 }: GuestConfig["translation"]): Int32Array[] {
-  return [dnsHost4, dnsHost6].filter((words) => !ip.isUnspecified(words, 0))
 }

@@ -35,7 +35,8 @@ export const dhcp: Area = {
     {
       id: "1.5.lease-time",
       title: "the lease never ends, or is long enough to be renewed in peace",
-      expect: "infinite, or an hour where changes of the host's network are followed: guests learn of them when they renew",
+      expect:
+        "infinite, or an hour where changes of the host's network are followed: guests learn of them when they renew",
       async run(t) {
         const lease = (await (await t.guest()).offer()).get(DhcpOption.LEASE)?.readUInt32BE(0)
         equal(lease === 0xffffffff || lease === 3600, true)

@@ -340,9 +340,11 @@ describe("Dhcpv6Responder", () => {
     ] as const) {
       const frame = ask(responder, type, `${CLIENT} ${server} ${iaWith(FOREIGN)}`)!
       expect(toHex(optionOf(frame, options.IA_NA)!.subarray(4))).toBe(
-        toHex(hex(`00000708 00000b40
+        toHex(
+          hex(`00000708 00000b40
           0005 0018 ${OURS} ffffffff ffffffff
-          0005 0018 ${FOREIGN} 00000000 00000000`)),
+          0005 0018 ${FOREIGN} 00000000 00000000`),
+        ),
       )
     }
     // Whoever wants one for the first time has to take what there is.

@@ -251,7 +251,13 @@ export class Dhcpv6Responder implements Responder {
       return
     }
     const inner = at + options.HEADER_LENGTH + options.IA_NA_OPTIONS
-    this.#options.replacement(view.getInt32(at + options.HEADER_LENGTH), guest.address6, this.#renew, inner, options.after(view, at))
+    this.#options.replacement(
+      view.getInt32(at + options.HEADER_LENGTH),
+      guest.address6,
+      this.#renew,
+      inner,
+      options.after(view, at),
+    )
     address.copy(guest.seen6, 0, guest.address6, 0)
   }
 
