@@ -25,8 +25,6 @@ namespace passt {
 static constexpr int32_t pipeBytesMax = 1 << 20;
 /** Bytes to read at once: the more, the fewer and larger pieces leave. */
 static constexpr int32_t fillBytes = 1 << 20;
-/** Bytes after which one direction reads no more before the next flow has had its turn. */
-static constexpr int32_t shareBytes = 256 << 10;
 
 int32_t Splicer::open() {
   // Both are reserved in full, and touched as far as they are used.
@@ -113,8 +111,8 @@ namespace {
 /** One direction's turn. */
 class Stream {
  public:
-  Stream(Splicer& splicer, int from, int to, int32_t pipe, int32_t pending, int32_t flags)
-      : splicer_(splicer), from_(from), to_(to), pipe_(pipe), pending_(pending), flags_(flags) {
+  Stream(Splicer& splicer, int from, int to, int32_t pipe, int32_t pending, int32_t flags, int32_t share)
+      : splicer_(splicer), from_(from), to_(to), pipe_(pipe), pending_(pending), flags_(flags), share_(share) {
     bulk_ = flags & spliceBulk && !(flags & spliceUrgent);
   }
 
@@ -126,7 +124,7 @@ class Stream {
         if (conditions_ & (splicedTargetFull | splicedTargetFailed)) break;
         continue;
       }
-      if (conditions_ || moved_ >= shareBytes) break;
+      if (conditions_ || moved_ >= share_) break;
       if (pipe_ < 0 && !havePipe()) break;
       if (bulk_) fill();
       else copy();
@@ -234,6 +232,7 @@ class Stream {
   int32_t pipe_;
   int32_t pending_;
   const int32_t flags_;
+  const int32_t share_;
   bool bulk_;
   int32_t moved_ = 0;
   int32_t conditions_ = 0;
@@ -241,12 +240,13 @@ class Stream {
 
 }  // namespace
 
-static int32_t spliceStream(Engine& engine, int32_t from, int32_t to, int32_t pipe, int32_t pending, int32_t flags) {
+static int32_t spliceStream(Engine& engine, int32_t from, int32_t to, int32_t pipe, int32_t pending, int32_t flags,
+                            int32_t share) {
   Splicer* const splicer = engine.splicer;
   if (!splicer) return -EBADF;
   const bool holds = pipe >= 0;
   if (holds != (pending > 0) || pending < 0 || (holds && !splicer->pipe(pipe))) return -EINVAL;
-  return Stream(*splicer, from, to, pipe, pending, flags).run();
+  return Stream(*splicer, from, to, pipe, pending, flags, share).run();
 }
 
 static int32_t spliceDropPipe(Engine& engine, int32_t pipe) {

@@ -62,7 +62,7 @@ export interface RawEngine {
   readError(fd: number, row: number, bytes: number): number
 
   openSplice(result: Int32Array): number
-  spliceStream(from: number, to: number, pipe: number, pending: number, flags: number): number
+  spliceStream(from: number, to: number, pipe: number, pending: number, flags: number, share: number): number
   spliceDropPipe(pipe: number): number
   unsent(fd: number): number
   spliceDatagrams(from: number, to: number, count: number): number

@@ -106,15 +106,18 @@ function readAll(fd: number): Buffer {
   return Buffer.concat(parts)
 }
 
+/** Bytes that a call may move. */
+const SHARE = 256 << 10
+
 describe("a stream from socket to socket", () => {
   test.each([4, 6])("a message over IPv%i: one call, no pipe left", (family) => {
     const { client, source, target, server } = two(family)
     const message = pattern(1000)
     expect(write(client, message)).toBe(1000)
-    expect(splice.stream(source, target, -1, 0, 0)).toBe(1000)
+    expect(splice.stream(source, target, -1, 0, 0, SHARE)).toBe(1000)
     expect([...splice.result]).toEqual([-1, 0, SPLICED_SOURCE_EMPTY])
     expect(read(server)).toEqual(message)
-    expect(splice.stream(source, target, -1, 0, 0)).toBe(0)
+    expect(splice.stream(source, target, -1, 0, 0, SHARE)).toBe(0)
     expect(conditions()).toBe(SPLICED_SOURCE_EMPTY)
   })
 
@@ -134,7 +137,7 @@ describe("a stream from socket to socket", () => {
         const taken = write(client, whole.subarray(written, written + PIECE))
         if (taken > 0) written += taken
       }
-      const moved = splice.stream(source, target, pipe, pending, flags)
+      const moved = splice.stream(source, target, pipe, pending, flags, SHARE)
       expect(moved).toBeGreaterThanOrEqual(0)
       ;[pipe, pending] = [splice.result[SPLICE_PIPE]!, splice.result[SPLICE_PENDING]!]
       flags = splice.result[SPLICE_CONDITIONS]! & SPLICED_BULK ? SPLICE_BULK : 0
@@ -161,7 +164,7 @@ describe("a stream from socket to socket", () => {
     for (let taken = 1; taken > 0 && written < 8 << 20; written += Math.max(taken, 0))
       taken = write(client, pattern(PIECE))
     // The receiver's queue holds a part of it; a call takes at most its share and what it found on the way.
-    const moved = splice.stream(source, target, -1, 0, SPLICE_BULK)
+    const moved = splice.stream(source, target, -1, 0, SPLICE_BULK, SHARE)
     expect(moved).toBeLessThanOrEqual(2 << 20)
     expect(moved).toBeGreaterThan(0)
     void server
@@ -171,9 +174,9 @@ describe("a stream from socket to socket", () => {
     const { client, source, target, server } = two()
     write(client, pattern(100))
     b.kernel.shutdownWrite(client)
-    expect(splice.stream(source, target, -1, 0, SPLICE_ENDING)).toBe(100)
+    expect(splice.stream(source, target, -1, 0, SPLICE_ENDING, SHARE)).toBe(100)
     expect(conditions()).toBe(SPLICED_SOURCE_END)
-    expect(splice.stream(source, target, -1, 0, SPLICE_BULK)).toBe(0)
+    expect(splice.stream(source, target, -1, 0, SPLICE_BULK, SHARE)).toBe(0)
     expect(conditions()).toBe(SPLICED_SOURCE_END)
     expect(read(server).length).toBe(100)
   })
@@ -185,7 +188,7 @@ describe("a stream from socket to socket", () => {
     b.kernel.reset(client)
     forget(client)
     let moved = 0
-    do moved += splice.stream(source, target, -1, 0, flags | SPLICE_ENDING)
+    do moved += splice.stream(source, target, -1, 0, flags | SPLICE_ENDING, SHARE)
     while (conditions() === 0)
     expect(conditions() & (SPLICED_SOURCE_FAILED | SPLICED_SOURCE_END)).not.toBe(0)
     expect(readAll(server).equals(pattern(300_000).subarray(0, moved))).toBe(true)
@@ -197,11 +200,11 @@ describe("a stream from socket to socket", () => {
     write(client, pattern(10))
     b.kernel.reset(server)
     forget(server)
-    expect(splice.stream(source, target, -1, 0, 0)).toBe(0)
+    expect(splice.stream(source, target, -1, 0, 0, SHARE)).toBe(0)
     expect(conditions() & SPLICED_TARGET_FAILED).not.toBe(0)
     expect(splice.result[SPLICE_PIPE]).toBe(-1)
     write(client, pattern(10))
-    expect(splice.stream(source, target, -1, 0, SPLICE_BULK)).toBe(0)
+    expect(splice.stream(source, target, -1, 0, SPLICE_BULK, SHARE)).toBe(0)
     expect(conditions() & SPLICED_TARGET_FAILED).not.toBe(0)
   })
 
@@ -212,7 +215,7 @@ describe("a stream from socket to socket", () => {
     let pending = 0
     for (let i = 0; i < 1000 && pending === 0; i++) {
       write(client, pattern(PIECE))
-      splice.stream(source, target, -1, 0, 0)
+      splice.stream(source, target, -1, 0, 0, SHARE)
       ;[pipe, pending] = [splice.result[SPLICE_PIPE]!, splice.result[SPLICE_PENDING]!]
     }
     expect(pending).toBeGreaterThan(0)
@@ -227,12 +230,12 @@ describe("a stream from socket to socket", () => {
 
   test("pipes that are nobody's are refused", () => {
     const { source, target } = two()
-    expect(splice.stream(source, target, 0, 10, 0)).toBe(-EINVAL)
-    expect(splice.stream(source, target, -1, 10, 0)).toBe(-EINVAL)
-    expect(splice.stream(source, target, 1 << 30, 10, 0)).toBe(-EINVAL)
-    expect(splice.stream(source, target, 0, 0, 0)).toBe(-EINVAL)
+    expect(splice.stream(source, target, 0, 10, 0, SHARE)).toBe(-EINVAL)
+    expect(splice.stream(source, target, -1, 10, 0, SHARE)).toBe(-EINVAL)
+    expect(splice.stream(source, target, 1 << 30, 10, 0, SHARE)).toBe(-EINVAL)
+    expect(splice.stream(source, target, 0, 0, 0, SHARE)).toBe(-EINVAL)
     expect(splice.dropPipe(-1)).toBe(-EINVAL)
-    expect(splice.stream(-1, target, -1, 0, 0)).toBe(0)
+    expect(splice.stream(-1, target, -1, 0, 0, SHARE)).toBe(0)
     expect(conditions()).toBe(SPLICED_SOURCE_FAILED)
   })
 })
@@ -249,10 +252,10 @@ test("without descriptors nothing is read, and later everything is there", () =>
     execFileSync("prlimit", ["--pid", String(process.pid), "--nofile=64:64"])
     const spent = []
     try { for (;;) spent.push(openSync("/dev/null", "r")) } catch {}
-    const moved = kernel.splice.stream(a.server, c.client, -1, 0, 0)
+    const moved = kernel.splice.stream(a.server, c.client, -1, 0, 0, SHARE)
     console.log(moved, [...kernel.splice.result].join())
     for (const fd of spent) closeSync(fd)
-    console.log(kernel.splice.stream(a.server, c.client, -1, 0, 0))
+    console.log(kernel.splice.stream(a.server, c.client, -1, 0, 0, SHARE))
     process.exit(0)
   `)
   expect(out.trim().split("\n")).toEqual([`0 -1,0,${SPLICED_NO_PIPE}`, "500"])

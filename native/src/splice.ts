@@ -14,8 +14,8 @@ export class NativeSplice implements SpliceKernel {
     if (opened < 0) throw new Error(`cannot prepare splicing: errno ${-opened}`)
   }
 
-  stream(from: number, to: number, pipe: number, pending: number, flags: number): number {
-    return this.#raw.spliceStream(from, to, pipe, pending, flags)
+  stream(from: number, to: number, pipe: number, pending: number, flags: number, share: number): number {
+    return this.#raw.spliceStream(from, to, pipe, pending, flags, share)
   }
   dropPipe(pipe: number): number {
     return this.#raw.spliceDropPipe(pipe)

@@ -4,7 +4,7 @@
  */
 
 import { spawnSync } from "node:child_process"
-import { writeFileSync } from "node:fs"
+import { readFileSync, writeFileSync } from "node:fs"
 import { findImplementation, type Implementation } from "./implementations.ts"
 import { measure, type MeasureOptions } from "./measure.ts"
 import { buildNativeTool } from "./native-tools.ts"
@@ -22,6 +22,9 @@ const runInUserNamespace = (): number => {
   if (error !== undefined) throw new UsageError(`unshare can't be started: ${error.message}`)
   return status ?? 1
 }
+
+/** Namespaces inherit it, and it decides about bulk: BBR, which paces what it sends, moves a quarter of what CUBIC does over loopback. */
+const CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 const note = (text: string): void => void process.stderr.write(`${text}\n`)
 
@@ -82,6 +85,7 @@ const main = async (): Promise<number> => {
     return 0
   }
   if (process.getuid!() !== 0 && process.env[INSIDE] === undefined) return runInUserNamespace()
+  note(`congestion control: ${readFileSync(CONGESTION, "utf8").trim()}`)
   const blocks = await measureAll(options, findAll(options))
   process.stdout.write(`\n${formatReport(blocks)}`)
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(jsonReport(blocks), null, 2)}\n`)

@@ -349,6 +349,7 @@ export class Engine {
   #serviceSplice(): void {
     const { ctx } = this
     const { spliceWork, words } = ctx
+    this.tcpSplice?.beginTurn(spliceWork.count)
     for (let left = spliceWork.count; left > 0; left--) {
       const flow = spliceWork.take()
       const kind = words[(flow << FLOW_SHIFT) + KIND]!

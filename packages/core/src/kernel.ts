@@ -222,8 +222,9 @@ export interface SpliceKernel {
 
   /** Moves a share of a stream from one TCP socket to another: first what is in the pipe, then what can be read.
    * @param pipe the pipe that holds `pending` bytes of this direction, -1: none @param flags SPLICE_… bits
+   * @param share bytes after which no more is read (what one read brought is still delivered), at least 1
    * @returns bytes delivered; `result` tells the rest. With no condition the share was used up: there is more to do */
-  stream(from: number, to: number, pipe: number, pending: number, flags: number): number
+  stream(from: number, to: number, pipe: number, pending: number, flags: number, share: number): number
   /** Gives back a pipe, with what is in it. */
   dropPipe(pipe: number): number
   /** Bytes written to a TCP socket that have not been sent yet, because the peer's window is closed (SIOCOUTQNSD). */

@@ -367,7 +367,8 @@ export class SpliceModel implements Kernel, SpliceKernel {
     return 0
   }
 
-  stream(from: number, to: number, pipe: number, pending: number, flags: number): number {
+  stream(from: number, to: number, pipe: number, pending: number, flags: number, share: number): number {
+    if (share < 1) throw new Error("a share of nothing")
     const source = this.#socket(from)
     const target = this.#socket(to)
     if (source.connecting || target.connecting) throw new Error("moving data before the connection is made")

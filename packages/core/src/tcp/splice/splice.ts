@@ -104,6 +104,11 @@ const CROWD = 7000
 const PORT_FIRST = 32_768
 const PORT_LAST = 60_999
 const PORT_TRIES = 8
+/** Bytes that all flows together may move in a turn, and the most and the least of one direction: large shares find what they move
+ * still in the cache, but while one flow has its turn all others wait, those of the link too. */
+const TURN_BYTES = 32 << 20
+const SHARE_MAX = 4 << 20
+const SHARE_MIN = 256 << 10
 const SITE = "tcp-splice"
 
 export class TcpSplice {
@@ -111,6 +116,8 @@ export class TcpSplice {
   readonly #listeners: Listeners
   readonly #config: SpliceConfig
   readonly #splice: SpliceKernel
+  /** Bytes that a direction may move in this turn. */
+  #share: number = SHARE_MAX
   /** Connections made since a time, and in a period before. */
   #made = 0
   #madeBefore = 0
@@ -258,6 +265,12 @@ export class TcpSplice {
     if ((state & CONNECTING) === 0) ctx.spliceWork.add(flow)
   }
 
+  /** A turn of the engine's second work queue begins. @param flows how many are in it */
+  beginTurn(flows: number): void {
+    const share = (TURN_BYTES / flows) | 0
+    this.#share = share > SHARE_MAX ? SHARE_MAX : share < SHARE_MIN ? SHARE_MIN : share
+  }
+
   /** The flow's turn in the work queue. */
   service(flow: number): void {
     const ctx = this.#ctx
@@ -291,6 +304,7 @@ export class TcpSplice {
         w[base + PIPE + d]!,
         w[base + PENDING + d]!,
         flags,
+        this.#share,
       )
       w[base + PIPE + d] = result[SPLICE_PIPE]!
       w[base + PENDING + d] = result[SPLICE_PENDING]!
