@@ -31,10 +31,9 @@ const HEADER_BYTES_MIN = 54
  * free. The kernel's own 1,000 overflow with two flows. */
 export const QUEUE_FRAMES = 4096
 
-/** Largest window to offer: more than a round trip through this process takes at any speed. What waits in the device's
- * queue beyond that would only have left the processor's cache when it is read: with 4 MiB, a single stream is 15 %
- * slower. */
-export const WINDOW_BYTES_MAX: number = 768 << 10
+/** Largest window to offer: a few batches of the native link (native/cpp/tap-link.cc), so that a sender has one under way while
+ * we work on another. What waits in the device's queue beyond that would only have left the processor's cache when it is read. */
+export const WINDOW_BYTES_MAX: number = 2 << 20
 
 export interface TapLinkOptions {
   /** Frames that the device's queue holds; QUEUE_FRAMES unless told. */
