@@ -160,7 +160,9 @@ describe.skipIf(missing(NEEDS).length > 0).each(STAGES)(`ICMP through $program${
       for (const [why, address, error] of failures) {
         const { what, elapsedMs } = await connect(guest, address, PORT.closed)
         expect(what, why).toBe(error)
-        expect(elapsedMs, why).toBeLessThan(1000)
+        // An error that comes while the host's socket is still in connect(), as it can over a veth pair, counts only when the
+        // SYN is repeated.
+        expect(elapsedMs, why).toBeLessThan(2000)
       }
     })
 

@@ -4,8 +4,8 @@
  * systems take such errors for passing ones and repeat the SYN for a while (RFC 1122 section 4.2.3.9, RFC 5461), which opens
  * a new connection here, and gets a new answer.
  *
- * Where the network has said why, its own words are passed on, with the address of the node that said it: so routers show in
- * a guest's `traceroute -T`. The SYN is gone by then; what is quoted is a SYN of the same ports and number, without options.
+ * Where the socket queues what the network says, its own words are passed on, with the address of the node that said it: so routers
+ * show in a guest's `traceroute -T`. Else it is the error number in ICMP's words, from our own address. The SYN is gone by then; what is quoted is a SYN of the same ports and number, without options.
  * Each SYN gets one answer at most, no longer than itself and two more headers, so there is no rate to limit.
  *
  * Reads first: RFC 792, RFC 4443 section 3.1; RFC 5927 section 4 (what a guest checks in the quote).

@@ -41,7 +41,7 @@ import {
   WINDOW_UNSCALED_MAX,
 } from "./constants.ts"
 import { emitReset, emitSyn, rejectSegment } from "./emit.ts"
-import { carryHopLimit, hopLimitOf } from "./hop-limit.ts"
+import { carryHopLimit, HOP_LIMIT_USUAL, hopLimitOf } from "./hop-limit.ts"
 import {
   ACCEPTED,
   ACKED_BY_GUEST,
@@ -55,6 +55,7 @@ import {
   FIRST_FROM_GUEST,
   GROUP_FRAME,
   HOLD_HEAD,
+  HOP_LIMIT,
   HOST_ENDING,
   LAST_FROM_GUEST,
   LAST_WINDOW,
@@ -138,6 +139,7 @@ function begin(ctx: Context, base: number): void {
   w[base + SENT_MAX] = isn
   w[base + RECOVER] = isn
   w[base + HOLD_HEAD] = -1
+  w[base + HOP_LIMIT] = HOP_LIMIT_USUAL
   w[base + LAST_ACTIVE] = ctx.now
   w[base + LAST_FROM_GUEST] = ctx.now
   const neighbours = ctx.config.neighbours
@@ -228,8 +230,9 @@ function connectSocket(ctx: Context, flow: number, row: number): number {
   }
   w[base + FD] = fd
   carryHopLimit(ctx, flow, row)
-  // Where the kernel can't (before 5.18 it queues nothing while connecting), the error number alone is told.
-  kernel.queueErrors(fd, family, true)
+  // Not for all, since it takes two calls: else the error number alone is told, as where the kernel can't (before 5.18 it queues
+  // nothing while connecting).
+  if (w[base + HOP_LIMIT]! < HOP_LIMIT_USUAL) kernel.queueErrors(fd, family, true)
   const device = family === 4 ? config.outboundDevice4 : config.outboundDevice6
   const outbound = family === 4 ? config.outbound4 : config.outbound6
   if (!isLoopback(w, base + PEER)) {
@@ -274,7 +277,7 @@ export function hostConnected(ctx: Context, flow: number): void {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
   // From here on they are no more than hints (RFC 1122 section 4.2.3.9), which the kernel minds by itself.
-  ctx.kernel.queueErrors(w[base + FD]!, w[base + HOST_FAMILY]!, false)
+  if (w[base + HOP_LIMIT]! < HOP_LIMIT_USUAL) ctx.kernel.queueErrors(w[base + FD]!, w[base + HOST_FAMILY]!, false)
   w[base + STATE] = (w[base + STATE]! & ~CONNECTING) | CONNECTED | SYN_DUE
   w[base + RETRIES] = 0
   ctx.work.add(flow)

@@ -11,6 +11,10 @@ import * as ipv4 from "../wire/ipv4.ts"
 import * as ipv6 from "../wire/ipv6.ts"
 import { HOP_LIMIT } from "./state.ts"
 
+/** What Linux begins with, and so do most guests: it leaves the socket its host's default, and costs no call. Whoever begins with less looks
+ * for the nodes on the way. */
+export const HOP_LIMIT_USUAL = 64
+
 /** @param family of the guest side @param row a frame of the guest @returns 0…255 */
 export function hopLimitOf(ctx: Context, family: number, row: number): number {
   const at = ethernet.HEADER_LENGTH + (family === 4 ? ipv4.TTL : ipv6.HOP_LIMIT)

@@ -48,7 +48,7 @@ export const RTT: number = PROTOCOL_WORDS + 20
 export const LAST_WINDOW: number = PROTOCOL_WORDS + 21
 /** Time of the last segment from the guest, milliseconds. */
 export const LAST_FROM_GUEST: number = PROTOCOL_WORDS + 22
-/** Hop limit (TTL) that the socket was last told, 0: none, it uses the host's default. */
+/** Hop limit (TTL) that the socket was last told, or HOP_LIMIT_USUAL. */
 export const HOP_LIMIT: number = PROTOCOL_WORDS + 23
 
 /** Accepted from the host; a SYN has gone, or will go, to the guest. */

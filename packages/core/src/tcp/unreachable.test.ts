@@ -95,7 +95,7 @@ describe.each(FAMILIES)("IPv$family", ({ family, far, guest, ours, router, origi
           [4, 1],
         ]) {
       const d = new TcpDialogue({ far })
-      d.say("S")
+      d.say("S", { hopLimit: 5 })
       d.socket.failByIcmp(error(origin, type!, code!, router))
       d.settle()
       expect(d.lines()).toEqual([])
@@ -107,7 +107,7 @@ describe.each(FAMILIES)("IPv$family", ({ family, far, guest, ours, router, origi
   test("what the peer itself says comes from the address that the guest knows", () => {
     const translation = { ...emptyTranslation(), [`mapHostLoopback${family}`]: words(far) }
     const d = new TcpDialogue({ far, translation })
-    d.say("S")
+    d.say("S", { hopLimit: 5 })
     d.socket.failByIcmp(error(origin, family === 4 ? 3 : 1, family === 4 ? 13 : 1, family === 4 ? "127.0.0.1" : "::1"))
     d.settle()
     expect(told(d)).toEqual([`${far} > ${guest} ${family === 4 ? "3/13" : "1/1"}`])
@@ -116,7 +116,7 @@ describe.each(FAMILIES)("IPv$family", ({ family, far, guest, ours, router, origi
   test("an offender that can't be one does not count", () => {
     for (const odd of family === 4 ? ["0.0.0.0", "255.255.255.255", "224.0.0.1"] : ["::", "ff02::1", PEER4]) {
       const d = new TcpDialogue({ far })
-      d.say("S")
+      d.say("S", { hopLimit: 5 })
       d.socket.failByIcmp(error(origin, family === 4 ? 3 : 1, 0, odd, ENETUNREACH))
       d.settle()
       expect(d.errors.every((e) => e.source === ours)).toBe(true)
@@ -127,7 +127,7 @@ describe.each(FAMILIES)("IPv$family", ({ family, far, guest, ours, router, origi
 
   test("a port that is unreachable is refused", () => {
     const d = new TcpDialogue({ far })
-    d.say("S")
+    d.say("S", { hopLimit: 5 })
     d.socket.failByIcmp(error(origin, family === 4 ? 3 : 1, family === 4 ? 3 : 4, router, ECONNREFUSED))
     d.settle()
     expect(d.lines()).toEqual(["RA seq 0 ack 1"])
@@ -148,7 +148,7 @@ describe.each(FAMILIES)("IPv$family", ({ family, far, guest, ours, router, origi
           [2, 0],
         ]) {
       const d = new TcpDialogue({ far })
-      d.say("S")
+      d.say("S", { hopLimit: 5 })
       d.socket.failByIcmp(error(origin, type!, code!, router, EHOSTUNREACH))
       d.settle()
       const tooBig = family === 4 ? type === 3 : type === 2
@@ -220,6 +220,23 @@ describe.each(FAMILIES)("IPv$family", ({ family, far, guest, ours, router, origi
     d.say("PA", { length: 10, hopLimit: 255 })
     expect(d.socket.hopLimits).toEqual([3, 64, 255])
     expect(d.socket.written).toBe(40)
+  })
+
+  test("what systems begin with costs no call, and needs no names of routers", () => {
+    for (const [hopLimit, told] of [
+      [64, []],
+      [128, [128]],
+      [255, [255]],
+    ] as const) {
+      const d = new TcpDialogue({ far })
+      d.say("S", { hopLimit })
+      expect(d.socket.queuesErrors).toBe(false)
+      d.socket.establish(d.peer)
+      d.settle()
+      d.ack = 1
+      d.say("A", { hopLimit })
+      expect(d.socket.hopLimits).toEqual(told)
+    }
   })
 
   test("a SYN with no hop left is no packet", () => {
