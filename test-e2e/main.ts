@@ -1,16 +1,22 @@
 // Runs the end-to-end tests: first, outside the sandbox, what needs the network (the guest's packages) or the compiler,
-// then vitest inside. What is in containers/ needs a sandbox of another kind, and takes root: a stage of its own.
+// then vitest inside. What is in the folders of TREES needs other Debian systems, a sandbox of another kind, and root: a
+// stage of its own.
 //
 //   node test-e2e/main.ts [VITEST ARGUMENT...]
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
 import { guestImage } from "../tools/guest/image.ts"
 import { buildNativeTool } from "../tools/bench/native-tools.ts"
-import { containerTree } from "../tools/containers/tree.ts"
+import { debianTree, treeVariable } from "../tools/debian/tree.ts"
+import type { Release } from "../tools/debian/tree.ts"
 import { enterSandbox, ROOT } from "../tools/world/enter.ts"
-import { CONTAINER_NEEDS, missing, skipNote } from "./lib/needs.ts"
+import { TREE_NEEDS, missing, skipNote } from "./lib/needs.ts"
 
-const CONTAINERS = "containers"
+/** Folders of tests that need Debian systems, and which. */
+const TREES: Readonly<Record<string, readonly Release[]>> = {
+  callers: ["testing"],
+  containers: ["trixie"],
+}
 const args = process.argv.slice(2)
 
 /** Whether the arguments ask for tests of a folder: they name a file there, or none at all. */
@@ -21,9 +27,20 @@ function wanted(folder: string): boolean {
   return filters.length === 0 || filters.some((filter) => paths.some((path) => path.includes(filter)))
 }
 
-function vitest(...rest: readonly string[]): string[] {
+/** The command line for all tests but those of some folders, and of files of a pattern. */
+function vitest(withoutFolders: readonly string[], ...without: readonly string[]): string[] {
   const config = join(import.meta.dirname, "vitest.config.ts")
-  return [process.execPath, join(ROOT, "node_modules/vitest/vitest.mjs"), "run", "--config", config, ...rest, ...args]
+  const patterns = [...withoutFolders.map((folder) => `**/${folder}/**`), ...without]
+  const exclude = patterns.map((pattern) => `--exclude=${pattern}`)
+  return [
+    process.execPath,
+    join(ROOT, "node_modules/vitest/vitest.mjs"),
+    "run",
+    "--config",
+    config,
+    ...exclude,
+    ...args,
+  ]
 }
 
 async function main(): Promise<number> {
@@ -35,19 +52,28 @@ async function main(): Promise<number> {
     process.stderr.write(`Some end-to-end tests will be skipped:\n${list}\n`)
   }
   const statuses: number[] = []
-  if (wanted("") || !wanted(CONTAINERS)) {
+  const folders = Object.keys(TREES).filter(wanted)
+  if (wanted("") || folders.length === 0) {
     await guestImage("cloud")
     await guestImage("generic")
     buildNativeTool("bridge")
-    statuses.push(await enterSandbox(vitest("--exclude", `**/${CONTAINERS}/**`)))
+    statuses.push(await enterSandbox(vitest(Object.keys(TREES))))
   }
-  if (wanted(CONTAINERS)) {
-    const note = skipNote(...CONTAINER_NEEDS)
+  if (folders.length > 0) {
+    const note = skipNote(...TREE_NEEDS)
     if (note === "") {
-      const env = { PASST_CONTAINER_TREE: await containerTree() }
-      const command = vitest("--exclude", "*.test.ts")
+      await guestImage("cloud")
+      const env: Record<string, string> = {}
+      for (const release of new Set(folders.flatMap((folder) => TREES[folder]!))) {
+        env[treeVariable(release)] = await debianTree(release)
+      }
+      const others = readdirSync(import.meta.dirname, { withFileTypes: true }).filter((entry) => entry.isDirectory())
+      const command = vitest(
+        others.map(({ name }) => name).filter((name) => !folders.includes(name)),
+        "*.test.ts",
+      )
       statuses.push(await enterSandbox(command, { manyUsers: true, env }))
-    } else process.stderr.write(`Tests with containers${note}\n`)
+    } else process.stderr.write(`Tests with other Debian systems${note}\n`)
   }
   return Math.max(0, ...statuses)
 }

@@ -1,8 +1,9 @@
 // Podman with our pasta as its helper: rootless, with user-defined networks, in builds, and as root.
 import { readdirSync, readFileSync } from "node:fs"
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
-import { IMAGE, startMachine } from "../../tools/containers/machine.ts"
-import type { Machine } from "../../tools/containers/machine.ts"
+import { IMAGE, startPodmanMachine } from "../../tools/debian/podman.ts"
+import type { PodmanMachine } from "../../tools/debian/podman.ts"
+import { givenTree } from "../../tools/debian/tree.ts"
 import { HOST, PAGE, PORT, ROUTER, SERVER } from "../../tools/world/addresses.ts"
 import { ask } from "../../tools/world/ask.ts"
 import type { Namespace } from "../../tools/world/namespace.ts"
@@ -18,12 +19,11 @@ const CONTAINER_PAGE = "from a container\n"
 
 let world: World
 let host: Namespace
-let machine: Machine
+let machine: PodmanMachine
 beforeAll(async () => {
   world = await createWorld()
   ;({ host } = world)
-  machine = await startMachine(process.env.PASST_CONTAINER_TREE!, host)
-  await machine.makeImage()
+  machine = await startPodmanMachine(givenTree("trixie"), host)
   await startServers(host, [HOST.ipv4, HOST.ipv6, "127.0.0.1", "::1"])
 })
 afterEach(async () => {
@@ -31,7 +31,7 @@ afterEach(async () => {
   await until("the end of all pasta", 5000, () => pastas().length === 0)
 })
 afterAll(async () => {
-  await machine?.close()
+  await machine?.end()
   await world?.close()
 })
 

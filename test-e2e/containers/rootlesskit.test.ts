@@ -1,7 +1,8 @@
 // rootlesskit, which Docker's and nerdctl's rootless modes run on, with our pasta in place of slirp4netns or another.
 import { afterAll, beforeAll, expect, test } from "vitest"
-import { startMachine } from "../../tools/containers/machine.ts"
-import type { Machine } from "../../tools/containers/machine.ts"
+import { startMachine } from "../../tools/debian/machine.ts"
+import type { Machine } from "../../tools/debian/machine.ts"
+import { givenTree } from "../../tools/debian/tree.ts"
 import { HOST, PAGE, SERVER } from "../../tools/world/addresses.ts"
 import { ask } from "../../tools/world/ask.ts"
 import { ended, start, until } from "../../tools/world/process.ts"
@@ -12,10 +13,10 @@ let world: World
 let machine: Machine
 beforeAll(async () => {
   world = await createWorld()
-  machine = await startMachine(process.env.PASST_CONTAINER_TREE!, world.host)
+  machine = await startMachine(givenTree("trixie"), world.host)
 })
 afterAll(async () => {
-  await machine?.close()
+  machine?.close()
   await world?.close()
 })
 

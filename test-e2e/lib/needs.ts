@@ -29,6 +29,7 @@ export const NEEDS = {
   dhclient: program("dhclient", "isc-dhcp-client"),
   dhcpcd: program("dhcpcd", "dhcpcd5"),
   debootstrap: program("debootstrap", "debootstrap"),
+  mmdebstrap: program("mmdebstrap", "mmdebstrap"),
   root: {
     what: "root",
     remedy: "run as root",
@@ -48,8 +49,8 @@ export const NEEDS = {
   },
 } as const satisfies Record<string, Need>
 
-/** What the tests with containers need. */
-export const CONTAINER_NEEDS: readonly NeedName[] = ["debootstrap", "root"]
+/** What the tests with other Debian systems need. */
+export const TREE_NEEDS: readonly NeedName[] = ["debootstrap", "mmdebstrap", "root"]
 
 export type NeedName = keyof typeof NEEDS
 

@@ -6,7 +6,7 @@ import { scratchDirectory } from "../world/enter.ts"
 import { ended, start, stop, until } from "../world/process.ts"
 import { accelerator } from "./accelerator.ts"
 import { connectWhenThere, openChannel } from "./channel.ts"
-import type { CommandResult } from "./channel.ts"
+import type { Channel, CommandResult } from "./channel.ts"
 import { guestImage } from "./image.ts"
 
 export const QEMU = "qemu-system-x86_64"
@@ -17,6 +17,8 @@ export type Nic = "virtio-net" | "e1000"
 export interface GuestOptions {
   /** Path of passt's socket. Without it the guest has no network card. */
   readonly socket?: string
+  /** What -netdev gets in place of a stream to `socket`; its id is "net". */
+  readonly netdev?: string
   readonly nic?: Nic
   readonly mac?: string
   /** "none" leaves the card unconfigured. Default: DHCP and SLAAC at boot. */
@@ -28,18 +30,22 @@ export interface GuestOptions {
   readonly bootTimeoutMs?: number
 }
 
-export interface Guest {
-  /** From starting QEMU to the first answer. */
-  readonly bootMs: number
-  readonly accel: "kvm" | "tcg"
-  readonly kernelVersion: string
-  readonly qemu: ChildProcess
+/** What can be asked of a guest once its agent answers. */
+export interface GuestCommands {
   /** Run a shell command. Default limit: 30,000 ms. */
   run(command: string, timeoutMs?: number): Promise<CommandResult>
   /** Run a shell command that must succeed; its standard output. */
   must(command: string, timeoutMs?: number): Promise<string>
   /** Wait until DHCP and SLAAC are through. */
   online(timeoutMs?: number): Promise<void>
+}
+
+export interface Guest extends GuestCommands {
+  /** From starting QEMU to the first answer. */
+  readonly bootMs: number
+  readonly accel: "kvm" | "tcg"
+  readonly kernelVersion: string
+  readonly qemu: ChildProcess
   /** What the kernel and QEMU have said so far, for diagnosis. */
   log(): string
   /** Join this process's terminal to a shell in the guest; resolves when the shell ends (or at Ctrl-]). */
@@ -58,13 +64,10 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   const scratch = scratchDirectory()
   const commandSocket = join(scratch, `guest-${id}.command`)
   const consoleSocket = join(scratch, `guest-${id}.console`)
+  const stream = `stream,id=net,server=off,addr.type=unix,addr.path=${options.socket}`
+  const netdev = options.netdev ?? (options.socket === undefined ? undefined : stream)
   const network =
-    options.socket === undefined
-      ? ["-nic", "none"]
-      : [
-          ["-netdev", `stream,id=net,server=off,addr.type=unix,addr.path=${options.socket}`],
-          ["-device", deviceArgument(nic, options.mac)],
-        ].flat()
+    netdev === undefined ? ["-nic", "none"] : ["-netdev", netdev, "-device", deviceArgument(nic, options.mac)]
   const command = [
     [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
     ["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256"],
@@ -105,24 +108,15 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
     const channel = openChannel(socket)
     await Promise.race([channel.ready, failed, tooLate])
     const bootMs = performance.now() - began
-    const run = (text: string, limitMs: number = 30_000): Promise<CommandResult> => channel.run(text, limitMs)
-    const must = async (text: string, limitMs?: number): Promise<string> => {
-      const result = await run(text, limitMs)
-      if (result.status === 0) return result.stdout
-      throw new Error(`in the guest: ${text}: status ${result.status}\n${(result.stderr || result.stdout).trim()}`)
-    }
+    const commands = guestCommands(channel)
     return {
+      ...commands,
       bootMs,
       accel,
       kernelVersion: image.kernelVersion,
       qemu,
-      run,
-      must,
-      async online(limitMs = 30_000) {
-        await until("the guest's network", limitMs, async () => (await run("test -e /run/net/up")).status === 0, 100)
-      },
       log: () => said,
-      shell: () => shell(consoleSocket, run),
+      shell: () => shell(consoleSocket, commands.run),
       async kill() {
         qemu.kill("SIGKILL")
         await ended(qemu, 5000)
@@ -134,6 +128,22 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
     throw error
   } finally {
     clearTimeout(timer)
+  }
+}
+
+/** The commands of a guest by its channel, which is ready. */
+export function guestCommands(channel: Channel): GuestCommands {
+  const run = (text: string, limitMs: number = 30_000): Promise<CommandResult> => channel.run(text, limitMs)
+  return {
+    run,
+    async must(text, limitMs) {
+      const result = await run(text, limitMs)
+      if (result.status === 0) return result.stdout
+      throw new Error(`in the guest: ${text}: status ${result.status}\n${(result.stderr || result.stdout).trim()}`)
+    },
+    async online(limitMs = 30_000) {
+      await until("the guest's network", limitMs, async () => (await run("test -e /run/net/up")).status === 0, 100)
+    },
   }
 }
 

@@ -1,9 +1,11 @@
 # Runs as root of a sandbox of many users, in the network namespace of the machine to be: makes the tree the root directory of
-# the mount namespace it has for itself, a system that is running as far as Podman can tell. Prints "ready" and stays.
+# the mount namespace it has for itself, a system that is running as far as its programs can tell. Prints "ready" and stays.
 #
-#   machine.sh TREE WORK DIST     a tree to leave as it is, an empty folder, what the build made
+#   machine.sh TREE WORK DIST [FOLDER...]     a tree to leave as it is, an empty folder, what the build made, folders
+#                                             that are seen inside at their own paths
 set -eu
 tree=$1 work=$2 dist=$3
+shift 3
 root=$work/root
 mkdir -p "$root" "$work/upper" "$work/work"
 mount --make-rprivate /
@@ -33,6 +35,13 @@ for folder in dev/shm tmp; do mount -t tmpfs -o mode=1777 tmpfs "$root/$folder";
 mkdir -p "$root/var/lib/containers"
 for folder in run home/user var/lib/containers; do mount -t tmpfs -o mode=755 tmpfs "$root/$folder"; done
 
+for folder; do
+  mkdir -p "$root$folder"
+  mount --bind "$folder" "$root$folder"
+  # All users shall reach it, also below root's home.
+  while folder=$(dirname "$folder"); [ "$folder" != / ]; do chmod a+x "$root$folder"; done
+done
+
 echo user:x:1000:1000::/home/user:/bin/sh >>"$root/etc/passwd"
 echo user:x:1000: >>"$root/etc/group"
 echo user:10000:50000 | tee "$root/etc/subuid" >"$root/etc/subgid"
@@ -40,16 +49,6 @@ mkdir -p "$root/run/user/1000" "$root/run/netns"
 chown 1000:1000 "$root/home/user" "$root/run/user/1000"
 cat /etc/resolv.conf >"$root/etc/resolv.conf"
 echo 127.0.0.1 localhost >"$root/etc/hosts"
-mkdir -p "$root/etc/containers"
-cat >"$root/etc/containers/containers.conf" <<END
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "crun"
-helper_binaries_dir = ["/opt/passt/bin", "/usr/libexec/podman", "/usr/lib/podman"]
-[containers]
-log_driver = "k8s-file"
-END
 
 cd "$root"
 pivot_root . outside
