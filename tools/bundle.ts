@@ -9,6 +9,7 @@
  *   dist/lib/passt/node            the runtime, with its licence beside it
  *   dist/share/man/man1/passt.1    the manual pages
  *   dist/share/man/man1/pasta.1
+ *   dist/share/passt/systemd/      unit files to begin with
  *   dist/share/bash-completion/completions/, zsh/site-functions/, fish/vendor_completions.d/
  *
  * Run after the packages are built: `node tools/bundle.ts`.
@@ -18,6 +19,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   realpathSync,
   renameSync,
   statSync,
@@ -76,4 +78,8 @@ for (const licence of [join(dirname(node), "../LICENSE"), join(dirname(node), "L
 const epoch = process.env["SOURCE_DATE_EPOCH"]
 const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)
 for (const program of PROGRAMS) writeFileSync(join(man, `${program}.1`), manualPage(VERSION, day, program))
+const units = join(root, "apps/passt/systemd")
+const installedUnits = join(root, "dist/share/passt/systemd")
+mkdirSync(installedUnits, { recursive: true })
+for (const unit of readdirSync(units)) copyFileSync(join(units, unit), join(installedUnits, unit))
 writeCompletions(join(root, "dist/share"))

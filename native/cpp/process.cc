@@ -287,7 +287,8 @@ napi_value redirectStdio(napi_env env, napi_callback_info info) {
 
 // ---- syslog -------------------------------------------------------------------------------------------------------
 
-// syslogOpen(path): a non-blocking datagram socket, connected to the log daemon. @returns the descriptor or -errno
+// syslogOpen(path): a non-blocking datagram socket, connected to the log daemon or service manager. A path that begins with "@" is
+// an abstract address (unix(7)). @returns the descriptor or -errno
 napi_value syslogOpen(napi_env env, napi_callback_info info) {
   Arguments in(env, info);
   std::string path = in.text(0);
@@ -295,9 +296,14 @@ napi_value syslogOpen(napi_env env, napi_callback_info info) {
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path) return in.result(-ENAMETOOLONG);
   memcpy(address.sun_path, path.data(), path.size());
+  socklen_t length = sizeof address;
+  if (path[0] == '@') {
+    address.sun_path[0] = '\0';
+    length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  }
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return in.result(-errno);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) {
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), length) < 0) {
     int error = errno;
     close(fd);
     return in.result(-error);

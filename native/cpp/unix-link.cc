@@ -311,6 +311,23 @@ static int32_t adopt(UnixLink& link, int32_t fd) {
   return attachClient(link, fd);
 }
 
+/** Takes a listening socket that somebody else has opened (a service manager); it is ours from then on. */
+static int32_t adoptListener(UnixLink& link, int32_t fd) {
+  if (link.listenFd >= 0) return -EISCONN;
+  int value = 0;
+  socklen_t length = sizeof value;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length) < 0) return -errno;
+  if (value != AF_UNIX) return -EAFNOSUPPORT;
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) < 0) return -errno;
+  if (value != SOCK_STREAM) return -EPROTOTYPE;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) < 0) return -errno;
+  if (value == 0) return -EINVAL;
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+  link.listenFd = fd;
+  return watchListener(link);
+}
+
 /** Whether somebody listens on a path. */
 static bool inUse(const sockaddr_un& address) {
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -370,6 +387,7 @@ static napi_value createUnixLink(napi_env env, napi_callback_info info) {
   napi_create_object(env, &object);
   define(env, object, "listen", listenOn, link);
   defineHot<adopt>(env, object, "adopt", link);
+  defineHot<adoptListener>(env, object, "adoptListener", link);
   defineHot<watch>(env, object, "watch", link);
   defineHot<acceptFirst>(env, object, "accept", link);
   defineHot<receive>(env, object, "receive", link);

@@ -16,8 +16,11 @@ constexpr std::string_view removed[] = {
     "UV_",
     // Read at start by the cryptography library, which could load modules from there.
     "OPENSSL_",
+    // Sockets that were meant for the launcher.
+    "LISTEN_",
     readyVariable,
     socketVariable,
+    listenerVariable,
     netnsVariable,
     netnsDirectoryVariable,
     goVariable,
@@ -55,6 +58,7 @@ std::vector<std::string> programEnvironment(char** caller, const Report& report)
   };
   if (report.ready) say(readyVariable, std::to_string(readyFd));
   if (report.socket) say(socketVariable, std::to_string(socketFd));
+  if (report.listener) say(listenerVariable, std::to_string(socketFd));
   if (report.netns) say(netnsVariable, std::to_string(netnsFd));
   if (report.netnsDirectory) say(netnsDirectoryVariable, std::to_string(netnsDirectoryFd));
   if (report.pidFile) say(pidFileVariable, std::to_string(pidFileFd));

@@ -12,6 +12,8 @@ struct Report {
   bool ready = false;
   /** Whether socketFd is the guest's. */
   bool socket = false;
+  /** Whether socketFd is a listening socket for guests. */
+  bool listener = false;
   /** Whether netnsFd is the target's network namespace. */
   bool netns = false;
   /** Whether netnsDirectoryFd is the directory of the file that names it. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "activation.h"
 #include "capabilities.h"
 #include "command.h"
 #include "daemon.h"
@@ -102,7 +103,15 @@ int run(int argc, char** argv, char** environ) {
     return 1;
   };
   const Command command = readCommand(argc, argv);
-  const int descriptor = command.inquiry ? -1 : command.descriptor;
+  int descriptor = command.inquiry ? -1 : command.descriptor;
+  const bool activable = command.program == Program::passt && !command.inquiry && descriptor < 0;
+  if (activable) {
+    const Failure failed = findActivatedSocket(descriptor);
+    if (!failed.empty()) {
+      fprintf(stderr, "%s\n", failed.c_str());
+      return 1;
+    }
+  }
 
   if (const int error = arrangeDescriptors(descriptor)) {
     fprintf(stderr, "Could not move --fd descriptor: %s\n", strerror(error));
@@ -128,7 +137,8 @@ int run(int argc, char** argv, char** environ) {
   const int resolvers = command.inquiry || !command.followHost ? -1 : startResolverWatch(command, argc, argv);
   report.resolvers = resolvers >= 0;
   report.ready = !command.foreground;
-  report.socket = descriptor >= 0;
+  report.socket = descriptor >= 0 && !activable;
+  report.listener = descriptor >= 0 && activable;
   report.netns = prepared.targets.netns >= 0;
   report.netnsDirectory = prepared.targets.netnsDirectory >= 0;
   report.pidFile = prepared.files.pid >= 0;

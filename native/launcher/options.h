@@ -119,6 +119,7 @@ constexpr bool isInquiry(int option) {
  * command that is to be spawned, and which variables say so. */
 inline constexpr int socketFd = 3;
 inline constexpr char socketVariable[] = "PASST_SOCKET_FD";
+inline constexpr char listenerVariable[] = "PASST_LISTENER_FD";
 inline constexpr int readyFd = 4;
 inline constexpr char readyVariable[] = "PASST_READY_FD";
 inline constexpr int netnsFd = 5;

@@ -82,6 +82,7 @@ export interface RawEngine {
 export interface RawUnixLink {
   listen(path: string): number
   adopt(fd: number): number
+  adoptListener(fd: number): number
   accept(): number
   watch(ref: number): number
   receive(): number

@@ -75,7 +75,7 @@ export function redirectStdio(): number {
   return calls.redirectStdio()
 }
 
-/** Connects a datagram socket to the log daemon. @returns the descriptor or -errno */
+/** Connects a datagram socket to the log daemon or service manager. @param path "@…": an abstract address @returns the descriptor or -errno */
 export function syslogOpen(path = "/dev/log"): number {
   return calls.syslogOpen(path)
 }

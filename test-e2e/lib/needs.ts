@@ -25,6 +25,7 @@ export const NEEDS = {
   tc: program("tc", "iproute2"),
   ping: program("ping", "iputils-ping"),
   traceroute: program("traceroute", "traceroute"),
+  socat: program("socat", "socat"),
   udhcpc: program("udhcpc", "udhcpc"),
   dhclient: program("dhclient", "isc-dhcp-client"),
   dhcpcd: program("dhcpcd", "dhcpcd5"),

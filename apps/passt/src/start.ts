@@ -5,7 +5,7 @@
  */
 import type { Launch, PasstOptions } from "@passt/cli"
 import { REF_LINK, REF_SHIFT } from "@passt/core"
-import { chooseIdentity, errnoText, guestLines } from "@passt/host"
+import { chooseIdentity, errnoText, guestLines, ServiceManager } from "@passt/host"
 import {
   dropCapabilities,
   dropRoot,
@@ -31,6 +31,7 @@ import {
   openLog,
   openPidFile,
   StartError,
+  StatsTable,
   tellConfiguration,
   writePidFile,
 } from "@passt/program"
@@ -89,6 +90,7 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
   kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), [SIGNAL.terminate, SIGNAL.quit])
   const chores = new Chores()
+  if (options.statsSeconds > 0) chores.add(new StatsTable(engine, options.statsSeconds))
   let follower: HostFollower | undefined
   if (options.followHost) {
     const { resolversFd } = launch
@@ -108,6 +110,9 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   tellConfiguration(logger, options, config, rules)
   if (link.path !== "") for (const line of guestLines(link.path)) logger.info(line)
   writePidFile(pidFile, options.pidFile)
+  const launcherPid = launch.readyFd === null ? 0 : process.ppid
+  const manager = new ServiceManager({ environment: process.env, pid: process.pid, launcherPid })
+  manager.ready(link.path === "" ? "Ready for the guest" : `Ready for the guest on ${link.path}`)
   if (launch.readyFd !== null) becomeDaemon(logger, launch.readyFd)
 
   return () => {
@@ -115,12 +120,17 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
       engine.turn(chores.wait(kernel.now()))
       chores.run(kernel.now())
     }
+    manager.stopping()
     kernel.closeCapture()
     return 0
   }
 }
 
 function openLink(link: UnixLink, options: PasstOptions, launch: Launch): void {
+  if (launch.listenerFd !== null) {
+    checkResult("The socket passed by LISTEN_FDS can't be used", link.adoptListener(launch.listenerFd))
+    return
+  }
   if (options.fd !== null) {
     checkResult(`Invalid --fd: ${options.fd}`, link.adopt(launch.socketFd ?? options.fd))
     return

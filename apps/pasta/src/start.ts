@@ -9,7 +9,15 @@
 import { closeSync, readFileSync, writeSync } from "node:fs"
 import type { Launch, PastaOptions } from "@passt/cli"
 import { type FrameTable, type Link, NoLink, REF_LINK, REF_SHIFT } from "@passt/core"
-import { chooseIdentity, errnoText, type FamilySetup, type Logger, nativeCalls, NamespaceNetwork } from "@passt/host"
+import {
+  chooseIdentity,
+  errnoText,
+  type FamilySetup,
+  type Logger,
+  nativeCalls,
+  NamespaceNetwork,
+  ServiceManager,
+} from "@passt/host"
 import {
   CAPABILITY_BIND_SERVICE,
   dropCapabilities,
@@ -37,6 +45,7 @@ import {
   openLog,
   openPidFile,
   StartError,
+  StatsTable,
   tellConfiguration,
   writePidFile,
 } from "@passt/program"
@@ -99,12 +108,13 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   const signals = [SIGNAL.terminate, SIGNAL.quit, ...(command ? [SIGNAL.child, SIGNAL.interrupt] : [])]
   kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), signals)
   const chores = new Chores()
+  if (options.statsSeconds > 0) chores.add(new StatsTable(engine, options.statsSeconds))
   let follower: HostFollower | undefined
   // Without an interface there is nobody to tell.
   if (options.followHost && !options.spliceOnly) {
     const { resolversFd } = launch
     const indices = { hostIndex: EXTERNAL_HOST, resolversIndex: EXTERNAL_RESOLVERS }
-    const follow = { ...indices, keepRouter6: !options.configure, resolversFd }
+    const follow = { ...indices, keepRouter6: true, resolversFd }
     follower = new HostFollower(options, config, assembly, kernel, logger, follow)
     chores.add(follower)
   }
@@ -122,6 +132,11 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   // It may have gone before it was watched.
   if (watch && watch.fd < 0 && watch.gone()) status = namespaceGone(logger, watch.name)
   writePidFile(pidFile, options.pidFile)
+  const launcherPid = launch.readyFd === null ? 0 : process.ppid
+  // A command inherits the variable: then readiness is for the command to tell.
+  const environment = command ? {} : process.env
+  const manager = new ServiceManager({ environment, pid: process.pid, launcherPid })
+  manager.ready(`Serving ${watch?.name ?? "a namespace"}`)
   if (launch.readyFd !== null) becomeDaemon(logger, launch.readyFd)
   if (command) {
     // The terminal is the command's from here on, unless somebody wants to see what happens.
@@ -147,6 +162,7 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
       engine.turn(chores.wait(kernel.now()))
       chores.run(kernel.now())
     }
+    manager.stopping()
     // At once: the kernel takes its time to take the interface away when we end, and a container that restarts wants its
     // ports back by then.
     engine.listeners.close()

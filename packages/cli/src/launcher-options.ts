@@ -7,6 +7,7 @@ import {
   CHILD_VARIABLE,
   GO_FD,
   GO_VARIABLE,
+  LISTENER_VARIABLE,
   LOG_APPEND_FD,
   LOG_EDIT_FD,
   LOG_FILE_VARIABLE,
@@ -64,6 +65,7 @@ constexpr bool isInquiry(int option) {
  * command that is to be spawned, and which variables say so. */
 inline constexpr int socketFd = ${SOCKET_FD};
 inline constexpr char socketVariable[] = "${SOCKET_VARIABLE}";
+inline constexpr char listenerVariable[] = "${LISTENER_VARIABLE}";
 inline constexpr int readyFd = ${READY_FD};
 inline constexpr char readyVariable[] = "${READY_VARIABLE}";
 inline constexpr int netnsFd = ${NETNS_FD};

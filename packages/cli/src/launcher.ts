@@ -6,6 +6,8 @@
 /** The guest's connected socket, when `--fd` was given. */
 export const SOCKET_FD = 3
 export const SOCKET_VARIABLE = "PASST_SOCKET_FD"
+/** The same number, when a service manager has passed on a socket that guests connect to. */
+export const LISTENER_VARIABLE = "PASST_LISTENER_FD"
 /** Write end of the pipe on which the launcher's parent waits, when the program is to go to the background. */
 export const READY_FD = 4
 export const READY_VARIABLE = "PASST_READY_FD"
@@ -36,6 +38,8 @@ export const WARNINGS_VARIABLE = "PASST_WARNINGS"
 export interface Launch {
   /** The guest's socket, moved from the number that `--fd` names; null: not moved (no launcher, or no `--fd`). */
   readonly socketFd: number | null
+  /** A listening socket for guests, from a service manager; null: none. */
+  readonly listenerFd: number | null
   /** Where to report readiness; null: stay in the foreground. */
   readonly readyFd: number | null
   /** The network namespace to serve; null: none (no launcher, not pasta, or a command line that has to be refused). */
@@ -61,6 +65,7 @@ export function readLaunch(environment: Readonly<Record<string, string | undefin
   const pid = Number(environment[CHILD_VARIABLE])
   return {
     socketFd: passed(SOCKET_VARIABLE, SOCKET_FD),
+    listenerFd: passed(LISTENER_VARIABLE, SOCKET_FD),
     readyFd: passed(READY_VARIABLE, READY_FD),
     netnsFd: passed(NETNS_VARIABLE, NETNS_FD),
     netnsDirectoryFd: passed(NETNS_DIRECTORY_VARIABLE, NETNS_DIRECTORY_FD),

@@ -129,8 +129,14 @@ Root is refused by name; the number 0 keeps it.`,
     name: "stats",
     argument: "SECONDS",
     group: "general",
-    help: "Show counts of events, at most that often; needs --foreground",
-    status: "planned",
+    help: "Show what is alive, what passes and what is dropped, at most that often; needs --foreground before it",
+    man: `A row on standard error when something has happened: seconds since the start; flows that are alive; what has come since
+the last row of new flows, frames, megabits per second from the guest
+.Pq <
+and to it
+.Pq > ,
+retransmissions and resets; and what was dropped, by reason. 0: none.`,
+    status: "built",
   },
   {
     name: "conf-path",
@@ -297,9 +303,11 @@ With this option, addresses that appear in the guest's traffic are not taken for
     man: `Without it, the guest is told by router advertisements, and by DHCP and DHCPv6 when it renews its leases, and queries to
 resolvers that it was told before go to those that the host has by then.
 What is given by other options stays in any case.`,
-    manInPasta: `Without it, queries to resolvers that the namespace was told go to those that the host has by then, and with
+    manInPasta: `Without it, what begins in the namespace leaves the host by the addresses and routes that the host has by then, and
+queries to resolvers that the namespace was told go to the host's present ones.
+What
 .Fl Fl config-net
-addresses and routes of the namespace follow those of the template interface, if the namespace belongs to a user namespace.
+has set up in the namespace stays: nothing is left of the privilege to change it, and nothing depends on it.
 What is given by other options stays in any case.`,
     status: "built",
     launcher: "noFollow",

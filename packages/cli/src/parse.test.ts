@@ -368,7 +368,9 @@ describe("parsePasta", () => {
     [["--no-dhcp-dns"], "--no-dhcp-dns is for passt mode only"],
     [["--repair-path", "/x"], "--repair-path is for vhost-user mode only"],
     [["--migrate-exit"], "--migrate-exit is for vhost-user mode only"],
-    [["--stats", "1"], "--stats is not supported yet"],
+    [["--stats", "1"], "Can't display statistics if not running in foreground"],
+    [["--stats", "1", "-f"], "Can't display statistics if not running in foreground"],
+    [["-f", "--stats", "1s"], "Invalid --stats: 1s (seconds, at most 86400)"],
   ])("refuses %j", (args, message) => {
     expect(() => parsePasta(args)).toThrow(new ConfigError(message))
   })

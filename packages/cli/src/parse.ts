@@ -58,6 +58,8 @@ export interface CommonOptions {
   readonly runAs: RunAs | null
   readonly pidFile: string | null
   readonly pcapFile: string | null
+  /** Seconds between rows of statistics on standard error; 0: none. */
+  readonly statsSeconds: number
 
   /** Families that may be used. Not both false. */
   readonly ipv4: boolean
@@ -288,6 +290,9 @@ function finishNamespace({ options, ports }: Draft): void {
   }
 }
 
+/** A day: what is shown less often is of no use, and milliseconds fit 31 bits. */
+const STATS_SECONDS_MAX = 86_400
+
 const SPEC_BY_NAME: ReadonlyMap<string, OptionSpec> = new Map(OPTIONS.map((option) => [option.name, option]))
 
 /** The option table as getopt wants it. */
@@ -348,6 +353,14 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   },
   pcap: ({ options }, value, written) => {
     options.pcapFile = path(value, written)
+  },
+  stats: ({ options }, value) => {
+    if (!options.foreground) throw new ConfigError("Can't display statistics if not running in foreground")
+    const seconds = parseCNumber(value)
+    if (seconds === undefined || seconds > STATS_SECONDS_MAX) {
+      throw new ConfigError(`Invalid --stats: ${value} (seconds, at most ${STATS_SECONDS_MAX})`)
+    }
+    options.statsSeconds = seconds
   },
   "repair-path": () => {},
 
@@ -597,6 +610,7 @@ function emptyDraft(): Draft {
     runAs: null,
     pidFile: null,
     pcapFile: null,
+    statsSeconds: 0,
     socketPath: null,
     fd: null,
     oneOff: false,

@@ -93,6 +93,12 @@ export class UnixLink implements Link {
     return result
   }
 
+  /** Takes a UNIX stream socket that listens already, in place of `listen`; the descriptor belongs to the link from then on.
+   * @returns 0 or -errno: -EAFNOSUPPORT, -EPROTOTYPE or -EINVAL for a socket of another kind */
+  adoptListener(fd: number): number {
+    return this.#raw.adoptListener(fd)
+  }
+
   /** Has the kernel's `wait` report `ref` when there is something to do: then call `handleEvent`, `receive` (until
    * `more` is false) and `flush`, whatever the event's mask says. Covers the listening socket and every client, now and
    * later; writability is watched only while `blocked`.
