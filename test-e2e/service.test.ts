@@ -1,15 +1,13 @@
 // passt under a service manager: readiness, a socket that was opened before; and what it shows while it runs.
 import type { ChildProcess } from "node:child_process"
-import { readFileSync, rmSync } from "node:fs"
-import { createServer } from "node:net"
-import type { Server } from "node:net"
+import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
 import { PORT, SERVER } from "../tools/world/addresses.ts"
 import { ask } from "../tools/world/ask.ts"
 import { scratchDirectory } from "../tools/world/enter.ts"
-import { freshSocketPath, PASST_BINARY, startPasst } from "../tools/world/passt.ts"
-import { start, stop, until } from "../tools/world/process.ts"
+import { freshSocketPath, isListening, PASST_BINARY, startPasst } from "../tools/world/passt.ts"
+import { stop, until } from "../tools/world/process.ts"
 import { createWorld } from "../tools/world/world.ts"
 import type { World } from "../tools/world/world.ts"
 import { createBridgedGuest } from "./lib/bridged-guest.ts"
@@ -91,56 +89,49 @@ describe.skipIf(missing(["tun", "socat"]).length > 0)(`a service${skipNote("tun"
   })
 
   describe("with a socket that was opened before", () => {
-    let server: Server
-    let path: string
-    beforeAll(async () => {
-      path = freshSocketPath()
-      server = createServer()
-      await new Promise<void>((done) => server.listen(path, done))
-    })
-    afterAll(() => {
-      server?.close()
-      rmSync(path, { force: true })
-    })
-
-    /** Starts passt with descriptors from 3 on. Not in the host's namespace: nsenter and unshare keep descriptors, and process. */
-    function activated(fds: number[], env: NodeJS.ProcessEnv, ...args: string[]): ChildProcess {
-      const command = ["sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"', PASST_BINARY, "-f", ...args]
-      return start(world.host.insideAsUser(command), {
-        env: { ...process.env, LISTEN_FDS: String(fds.length), LISTEN_PID: "", ...env },
-        stdio: ["ignore", "pipe", "pipe", ...fds],
+    /** Opens sockets as descriptors from 3 on, as a service manager does, and becomes passt. */
+    const OPEN = `
+      use Socket; $^F = 9; my $kinds = shift; my $path = shift;
+      for (split /,/, $kinds) {
+        if ($_ eq "unix") { socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un($path)); listen($s, 5); push @kept, $s }
+        elsif ($_ eq "stranger") { socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, 0); push @kept, $a; close $b }
+        else { socket(my $s, AF_INET, SOCK_STREAM, 0); listen($s, 5); push @kept, $s }
+      }
+      $ENV{LISTEN_PID} = $$; $ENV{LISTEN_FDS} = scalar @kept; exec @ARGV`
+    function activated(kinds: string, path: string, env: NodeJS.ProcessEnv, ...args: string[]): ChildProcess {
+      return world.host.startAsUser(["perl", "-e", OPEN, kinds, path, PASST_BINARY, "-f", ...args], {
+        env: { ...process.env, ...env },
+        stdio: ["ignore", "pipe", "pipe"],
       })
     }
-    const fdOf = (listening: Server): number => (listening as unknown as { _handle: { fd: number } })._handle.fd
 
     test("guests connect there", async () => {
-      const other = freshSocketPath()
-      const child = activated([fdOf(server), fdOf(server)], { LISTEN_FDNAMES: "other:passt" }, "-s", other)
+      const [path, other] = [freshSocketPath(), freshSocketPath()]
+      const child = activated("tcp,unix", path, { LISTEN_FDNAMES: "other:passt" }, "-s", other)
       const log = heard(child)
+      await until("the socket", 10_000, () => isListening(world.host, path))
       const guest = await createBridgedGuest(path)
       try {
         await until("the guest", 10_000, () => log().includes("accepted connection from PID"))
         expect((await ask(guest, "tcp", SERVER.ipv4, PORT.echo, "hello")).text).toBe("hello")
+        expect(isListening(world.host, other)).toBe(false)
       } finally {
         await guest.close()
       }
     })
 
     test("one of another kind is refused", async () => {
-      const tcp = createServer()
-      await new Promise<void>((done) => tcp.listen(0, "127.0.0.1", done))
-      for (const [fds, env, why] of [
-        [[fdOf(tcp)], {}, "is no listening UNIX stream socket"],
-        [[1], {}, "is no listening UNIX stream socket"],
-        [[fdOf(server), fdOf(tcp)], {}, "must have the name passt"],
+      for (const [kinds, why] of [
+        ["tcp", "is no listening UNIX stream socket"],
+        ["stranger", "is no listening UNIX stream socket"],
+        ["unix,tcp", "must have the name passt"],
       ] as const) {
-        const child = activated([...fds], env)
+        const child = activated(kinds, freshSocketPath(), {})
         const log = heard(child)
         await until("the end", 10_000, () => child.exitCode !== null)
         expect(child.exitCode).toBe(1)
         expect(log()).toContain(why)
       }
-      tcp.close()
     })
   })
 
