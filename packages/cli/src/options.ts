@@ -131,11 +131,8 @@ Root is refused by name; the number 0 keeps it.`,
     group: "general",
     help: "Show what is alive, what passes and what is dropped, at most that often; needs --foreground before it",
     man: `A row on standard error when something has happened: seconds since the start; flows that are alive; what has come since
-the last row of new flows, frames, megabits per second from the guest
-.Pq <
-and to it
-.Pq > ,
-retransmissions and resets; and what was dropped, by reason. 0: none.`,
+the last row of new flows, frames, megabits per second from the guest (<) and to it (>), retransmissions and resets; and what
+was dropped, by reason. 0: none.`,
     status: "built",
   },
   {
