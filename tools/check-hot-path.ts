@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url"
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const HOT = [
-  "packages/core/src/{tcp,udp,icmp,datagram,flow}/*.ts",
+  "packages/core/src/{tcp,udp,icmp,datagram,flow,multicast}/*.ts",
   "packages/core/src/{tcp,udp}/splice/*.ts",
   "packages/core/src/forward/{auto,splice}.ts",
   "packages/core/src/{emit,send-area}.ts",

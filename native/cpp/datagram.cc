@@ -28,6 +28,9 @@ static constexpr int32_t hopLimitMax = 64;
 
 /** What sendmmsg is given. */
 struct Messages {
+  /** Destination of all of them; none: the socket is connected. */
+  sockaddr_storage name;
+  socklen_t nameLength = 0;
   int32_t count = 0;
   int32_t pieces = 0;
   int32_t cuts = 0;
@@ -40,6 +43,8 @@ struct Messages {
     rows[count] = static_cast<uint8_t>(rowsDone);
     msghdr& header = engine.messages[count++].msg_hdr;
     header = {};
+    header.msg_name = nameLength > 0 ? &name : nullptr;
+    header.msg_namelen = nameLength;
     header.msg_iov = &engine.iovecs[pieces - vectors];
     header.msg_iovlen = static_cast<size_t>(vectors);
     if (cut == 0) return;
@@ -128,12 +133,17 @@ static bool prepareMessages(Engine& engine, int32_t start, int32_t count, bool c
   return true;
 }
 
-/** @returns rows that are done, or -errno when the first failed. A super-frame that was begun counts as done: what was left
+/** @param family of the destination in the record ADDRESS_REMOTE, 0 for none
+ * @returns rows that are done, or -errno when the first failed. A super-frame that was begun counts as done: what was left
  * of it is lost. */
-static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t count) {
+static int32_t sendDatagramsTo(Engine& engine, int32_t fd, int32_t family, int32_t start, int32_t count) {
   if (!engine.gather || start < 0 || count < 0 || start > gatherMax - count) return -EINVAL;
   for (bool cut = true;; cut = false) {
     Messages messages;
+    if (family != 0) {
+      messages.nameLength = fromRecord(engine.address + addressRemote, family, &messages.name);
+      if (messages.nameLength == 0) return -EINVAL;
+    }
     if (!prepareMessages(engine, start, count, cut, messages)) return -EINVAL;
     const int sent = sendmmsg(fd, engine.messages, static_cast<unsigned>(messages.count), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
@@ -149,6 +159,10 @@ static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t 
     for (int i = 0; i < sent; i++) rows += messages.rows[i];
     return sent > 0 && messages.rows[sent - 1] == 0 ? rows + 1 : rows;
   }
+}
+
+static int32_t sendDatagrams(Engine& engine, int32_t fd, int32_t start, int32_t count) {
+  return sendDatagramsTo(engine, fd, 0, start, count);
 }
 
 static int32_t receiveDatagrams(Engine& engine, int32_t fd, int32_t row, int32_t count, int32_t bytes) {
@@ -212,6 +226,7 @@ static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek
 void bindDatagram(napi_env env, napi_value object, Engine* engine) {
   engine->runBytesMax = ethernetBytesMax;
   defineHot<sendDatagrams>(env, object, "sendDatagrams", engine);
+  defineHot<sendDatagramsTo>(env, object, "sendDatagramsTo", engine);
   defineHot<receiveDatagrams>(env, object, "receiveDatagrams", engine);
   defineHot<receiveFrom>(env, object, "receiveFrom", engine);
 }

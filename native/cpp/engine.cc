@@ -140,6 +140,7 @@ static napi_value createEngine(napi_env env, napi_callback_info info) {
   bindSockets(env, object, &engine);
   bindStream(env, object, &engine);
   bindDatagram(env, object, &engine);
+  bindGroups(env, object, &engine);
   bindErrorQueue(env, object, &engine);
   bindTcpInfo(env, object, &engine);
   bindPcap(env, object, &engine);

@@ -163,6 +163,7 @@ void bindSignals(napi_env env, napi_value object, Engine* engine);
 void bindSockets(napi_env env, napi_value object, Engine* engine);
 void bindStream(napi_env env, napi_value object, Engine* engine);
 void bindDatagram(napi_env env, napi_value object, Engine* engine);
+void bindGroups(napi_env env, napi_value object, Engine* engine);
 void bindErrorQueue(napi_env env, napi_value object, Engine* engine);
 void bindTcpInfo(napi_env env, napi_value object, Engine* engine);
 void bindPcap(napi_env env, napi_value object, Engine* engine);

@@ -225,6 +225,8 @@ static napi_value listenUdp(napi_env env, napi_callback_info info) {
   if (!error && family == 6) error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
   if (!error && family == 4) error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
   if (!error) error = wantHopLimits(engine, fd, family);
+  // Groups that the host is in (groups.cc) reach the port; an IPv6 socket hears those of IPv4 only if told so.
+  if (!error) option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 1);
   if (!error) error = bindLocal(engine, fd, family);
   // Only now: bound without it, so that a port in use is noticed; with it from here on, so that the sockets of flows
   // can be bound to the same address beside this one.

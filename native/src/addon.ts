@@ -58,6 +58,11 @@ export interface RawEngine {
   pingSocket(family: number): number
   receiveFrom(fd: number, row: number, peek: number): number
   sendDatagrams(fd: number, start: number, count: number): number
+  sendDatagramsTo(fd: number, family: number, start: number, count: number): number
+  prepareGroups(fd: number, family: number, scope: number): number
+  joinGroup(fd: number, family: number, scope: number): number
+  setGroupHopLimit(fd: number, family: number, hopLimit: number): number
+  receiveGroup(fd: number, row: number): number
   receiveDatagrams(fd: number, row: number, count: number, bytes: number): number
   readError(fd: number, row: number, bytes: number): number
 

@@ -16,6 +16,7 @@ import {
 } from "@passt/core"
 
 import type { RawEngine } from "./addon.ts"
+import { NativeGroups } from "./groups.ts"
 import { addon } from "./load.ts"
 import { NativeSplice } from "./splice.ts"
 
@@ -29,6 +30,7 @@ export class NativeKernel implements Kernel {
   readonly error: Int32Array<ArrayBuffer> = new Int32Array(ERROR_WORDS)
   readonly peekOffset4: boolean
   readonly peekOffset6: boolean
+  readonly groups: NativeGroups
   /** Absent until `enableSplice`. */
   splice: NativeSplice | undefined
   /** Calls of the addon that belong to this kernel; for transports, which add their own on the native side. */
@@ -39,6 +41,7 @@ export class NativeKernel implements Kernel {
     const raw = addon.createEngine(this.events, this.address, this.info, this.error)
     if (typeof raw === "number") throw new Error(`cannot create an engine: errno ${-raw}`)
     this.raw = raw
+    this.groups = new NativeGroups(raw)
     this.peekOffset4 = raw.probePeekOffset(4) === 1
     this.peekOffset6 = raw.probePeekOffset(6) === 1
   }

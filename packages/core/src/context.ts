@@ -57,6 +57,9 @@ export interface EngineConfig {
   /** Interface that those sockets are bound to; empty: any. */
   readonly outboundDevice4: string
   readonly outboundDevice6: string
+  /** Interface that multicast and broadcast use, by index, to begin with; 0: the kernel's choice. Absent: for IPv6 `linkLocalScope`, for IPv4 0. */
+  readonly groupScope4?: number
+  readonly groupScope6?: number
   /** Interface index for link-local IPv6 destinations, to begin with; 0: none. */
   readonly linkLocalScope: number
   readonly freebind: boolean
@@ -105,6 +108,9 @@ export class Context {
   readonly translator: Translator
   /** Interface index for link-local IPv6 destinations; 0: none. */
   linkLocalScope: number
+  /** Interface index for multicast and broadcast; 0: the kernel's choice. */
+  groupScope4: number
+  groupScope6: number
   readonly counters: Counters = new Float64Array(COUNTER_COUNT)
   /** Milliseconds, as of the start of this turn. */
   now: number
@@ -129,6 +135,8 @@ export class Context {
     this.work = new WorkQueue(this.words)
     this.spliceWork = new WorkQueue(this.words)
     this.linkLocalScope = config.linkLocalScope
+    this.groupScope4 = config.groupScope4 ?? 0
+    this.groupScope6 = config.groupScope6 ?? config.linkLocalScope
     this.translator = new Translator(config.translation, config.guest)
   }
 

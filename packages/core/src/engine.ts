@@ -26,6 +26,9 @@ import {
   FD,
   FLOW_SHIFT,
   KIND,
+  KIND_GROUP,
+  KIND_GROUP_PORT,
+  KIND_MEMBERSHIP,
   KIND_PING,
   KIND_RETIRED,
   KIND_TCP,
@@ -39,9 +42,11 @@ import {
 } from "./flow/table.ts"
 import { AutoPorts } from "./forward/auto.ts"
 import { Listeners } from "./forward/listen.ts"
+import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
 import { Ping } from "./icmp/ping.ts"
 import { EVENT_OUT } from "./kernel.ts"
-import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
+import { Multicast } from "./multicast/multicast.ts"
+import { isMld } from "./multicast/reports.ts"
 import type { Protocol } from "./protocol.ts"
 import type { Responder } from "./responder.ts"
 import { COUNTER, type Counters } from "./stats.ts"
@@ -69,6 +74,9 @@ const PORT_DHCPV6_SERVER = 547
 export interface Reconfiguration {
   /** Interface index for link-local IPv6 destinations; 0: none. */
   readonly linkLocalScope: number
+  /** Interfaces of multicast and broadcast, as in EngineConfig. */
+  readonly groupScope4?: number
+  readonly groupScope6?: number
   readonly translation: TranslationConfig
   readonly former: FormerAddresses
 }
@@ -79,6 +87,8 @@ export class Engine {
   readonly tcp: Tcp
   readonly udp: Udp
   readonly ping: Ping
+  /** Absent: UDP is off, or the kernel has no multicast. */
+  readonly multicast: Multicast | undefined
   /** Present where there is a namespace to splice to. */
   readonly tcpSplice: TcpSplice | undefined
   readonly udpSplice: UdpSplice | undefined
@@ -106,7 +116,10 @@ export class Engine {
       this.udpSplice = new UdpSplice(this.ctx, this.listeners, config.splice, config.kernel.splice)
     }
     this.tcp = new Tcp(this.ctx, this.listeners, this.tcpSplice)
-    this.udp = new Udp(this.ctx, this.listeners, this.udpSplice)
+    if (config.udp && config.kernel.groups !== undefined) {
+      this.multicast = new Multicast(this.ctx, config.kernel.groups, this.listeners)
+    }
+    this.udp = new Udp(this.ctx, this.listeners, this.udpSplice, this.multicast)
     this.ping = new Ping(this.ctx)
     this.#sweepAt = this.ctx.now
     this.listeners.onClosed = (slot) => this.#listenerClosed(slot)
@@ -126,7 +139,10 @@ export class Engine {
   /** What the host has become: holds for everything that begins from now on. Addresses and gateways are in `GuestState`. */
   reconfigure(change: Reconfiguration): void {
     this.ctx.linkLocalScope = change.linkLocalScope
+    this.ctx.groupScope4 = change.groupScope4 ?? 0
+    this.ctx.groupScope6 = change.groupScope6 ?? change.linkLocalScope
     this.ctx.translator.reconfigure(change.translation, change.former)
+    this.multicast?.moved()
   }
 
   /** After a change of the host's addresses or routes: ends flows of datagrams whose socket has an address that is gone, or that
@@ -281,6 +297,10 @@ export class Engine {
         return this.udp
       case KIND_PING:
         return this.ping
+      case KIND_GROUP:
+      case KIND_MEMBERSHIP:
+      case KIND_GROUP_PORT:
+        return this.multicast
       default:
         return undefined
     }
@@ -305,7 +325,11 @@ export class Engine {
     const { connected } = ctx.link
     if (connected === this.#wasConnected) return
     this.#wasConnected = connected
-    if (!connected) return
+    if (!connected) {
+      this.multicast?.detached()
+      return
+    }
+    this.multicast?.attached()
     const { responders } = ctx.config
     responders.arp?.attached?.(ctx.now)
     responders.ndp?.attached?.(ctx.now)
@@ -320,6 +344,7 @@ export class Engine {
     this.tcp.sweep()
     this.udp.sweep()
     this.ping.sweep()
+    this.multicast?.sweep()
     if (!ctx.link.connected) return
     const { responders } = ctx.config
     responders.arp?.tick?.(ctx.now)
@@ -486,6 +511,10 @@ export class Engine {
         else if (icmp.type(view, l4) !== icmp.ECHO_REQUEST || icmp.code(view, l4) !== 0) ctx.count(COUNTER.dropProtocol)
         else this.#echo(row, o, l4, end)
         return
+      case ipv4.PROTOCOL_IGMP:
+        if (this.multicast === undefined) ctx.count(COUNTER.dropProtocol)
+        else this.multicast.igmp(row, l4, end)
+        return
       default:
         frames.next[row] = -1
         ctx.count(COUNTER.dropProtocol)
@@ -564,6 +593,8 @@ export class Engine {
     if (!isUnspecified(key, 1) && !isMulticast(key, 1)) this.#learn6(guest.seen6, guest.seenLinkLocal6)
     if (type >= icmp.V6_ROUTER_SOLICITATION && type <= icmp.V6_REDIRECT) {
       this.#respond(ctx.config.responders.ndp, row, l3, l4, end)
+    } else if (isMld(type) && ctx.config.icmp && this.multicast !== undefined) {
+      this.multicast.mld(row, l3, l4, end)
     } else if (type === icmp.V6_ECHO_REQUEST && icmp.code(view, l4) === 0) {
       this.#echo(row, o, l4, end)
     } else {
@@ -619,6 +650,11 @@ export class Engine {
     key[0] = KIND_UDP
     key[9] = udp.sourcePort(view, l4)
     key[10] = udp.destinationPort(view, l4)
+    if (this.multicast !== undefined && this.multicast.takes(key, 5)) {
+      key[0] = KIND_GROUP
+      this.#dispatch(row, this.multicast)
+      return
+    }
     this.#dispatch(row, this.udp)
   }
 

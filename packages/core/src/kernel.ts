@@ -171,8 +171,30 @@ export interface Kernel {
    * @returns 1, 0 when the queue is empty, or -errno. */
   readError(fd: number, row: number, bytes: number): number
 
+  /** Multicast and broadcast; absent: there is none. */
+  readonly groups?: GroupKernel | undefined
   /** From socket to socket, and the listening sockets of others; only where there is a second network namespace. */
   readonly splice?: SpliceKernel | undefined
+}
+
+/** Calls for UDP sockets (`udpSocket`) that talk to groups: multicast and broadcast addresses. */
+export interface GroupKernel {
+  /** Readies a socket before it is bound: it may send to broadcast addresses, sends to groups by an interface, hears only
+   * groups that it has joined itself, and tells hop limits.
+   * @param scope interface index, 0: the kernel's choice. ADDRESS_LOCAL may name the source of multicast over IPv4, else it is all zero
+   * @returns 0 or -errno */
+  prepare(fd: number, family: number, scope: number): number
+  /** Joins the group in ADDRESS_LOCAL on an interface. @returns 0 or -errno (-ENOBUFS: the host allows no more) */
+  joinGroup(fd: number, family: number, scope: number): number
+  /** As Kernel.localAddress, which may be absent. */
+  localAddress(fd: number, family: number): number
+  /** Hop limit of what the socket sends to groups, 1…255. */
+  setHopLimit(fd: number, family: number, hopLimit: number): number
+  /** As Kernel.sendDatagrams on a socket that is not connected: to ADDRESS_REMOTE. */
+  send(fd: number, family: number, start: number, count: number): number
+  /** Reads one datagram into a row's payload area; fills ADDRESS_REMOTE, payloadLength and hopLimit.
+   * @returns its length, or -errno: -EMSGSIZE for one that did not fit and is gone */
+  receive(fd: number, row: number): number
 }
 
 /** Words of `result` after `stream`. The pipe that holds bytes on their way, -1: none. */

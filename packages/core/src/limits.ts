@@ -57,3 +57,15 @@ export const GATHER_MAX = 1024
 
 /** Listening sockets of all rules: 5 tables of 65,536 ports would be 327,680, as in the reference. */
 export const LISTENER_MAX = 327_680
+
+/** Multicast groups that the guest may be in: a socket each. Desktops are in fewer than ten. */
+export const MEMBERSHIP_MAX = 128
+
+/** Ports of groups that are listened on: a socket each. */
+export const GROUP_PORT_MAX = 256
+
+/** Ports of groups that are remembered because the guest has sent there, joined or not. */
+export const GROUP_PORT_MEMORY = 256
+
+/** Datagrams to groups that are remembered until the host's own loop brings them back: four batches. */
+export const ECHO_MAX: number = 4 * RX_FRAME_MAX

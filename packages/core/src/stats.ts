@@ -49,8 +49,15 @@ export const COUNTER = {
   bytesSplicedOut: 28,
   /** Flows of datagrams that ended because the host's addresses or routes changed. */
   movedFlows: 29,
+  /** Flows to multicast and broadcast addresses, and groups that the guest has joined. */
+  groupFlows: 30,
+  memberships: 31,
+  /** IGMP or MLD messages that are malformed, and groups and ports that found no room or that the host refused. */
+  dropMembership: 32,
+  /** Datagrams to groups that were the guest's own, brought back by the host. */
+  groupEchoes: 33,
 } as const
-export const COUNTER_COUNT = 30
+export const COUNTER_COUNT = 34
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

@@ -141,6 +141,8 @@ export function assemble(
     outboundDevice4: options.outboundInterface.v4 ?? "",
     outboundDevice6: options.outboundInterface.v6 ?? "",
     linkLocalScope: ipv6?.interfaceIndex ?? 0,
+    groupScope4: groupScope(ipv4, options.outboundInterface.v4),
+    groupScope6: groupScope(ipv6, options.outboundInterface.v6),
     freebind: options.freebind,
     synRetries: Math.min(settings.tcpSynRetries + settings.tcpSynLinearTimeouts, 7),
     synLinear: settings.tcpSynLinearTimeouts,
@@ -171,7 +173,13 @@ export function assemble(
     reconfigure(now, former, online6) {
       const { resolvers, translation, host } = now
       const scope = host.ipv6?.interfaceIndex ?? 0
-      engine.reconfigure({ linkLocalScope: scope, translation, former })
+      engine.reconfigure({
+        linkLocalScope: scope,
+        groupScope4: groupScope(host.ipv4, options.outboundInterface.v4),
+        groupScope6: groupScope(host.ipv6, options.outboundInterface.v6),
+        translation,
+        former,
+      })
       blockTranslated(neighbours, translation)
       monitor?.follow(host.ipv4?.interfaceIndex ?? 0, scope)
       const dns = [...resolvers.advertised4, ...resolvers.advertised6]
@@ -181,6 +189,13 @@ export function assemble(
       ndp?.update({ dns, search, online: online6 }, kernel.now())
     },
   }
+}
+
+/** Index of the interface that multicast and broadcast use: the one that the guest is modelled on, unless sockets are bound to
+ * another one anyway; 0: that one, or the kernel's choice. */
+function groupScope(family: HostFamily | undefined, outbound: string | null | undefined): number {
+  if (family === undefined || (outbound && outbound !== family.interfaceName)) return 0
+  return family.interfaceIndex
 }
 
 /** Opens the sockets of all forwarding rules. @throws StartError */

@@ -33,6 +33,17 @@ export const PEERS6: readonly string[] = [
   DNS6,
   GATEWAY6,
 ]
+/** Groups that somebody may be in, or that nobody should join. */
+export const GROUPS4: readonly string[] = [
+  "224.0.0.251",
+  "239.255.255.250",
+  "239.1.2.3",
+  "224.0.0.1",
+  "224.0.0.22",
+  "255.255.255.255",
+  "192.0.2.255",
+]
+export const GROUPS6: readonly string[] = ["ff02::fb", "ff05::c", "ff0e::1234", "ff02::1", "ff02::1:ff00:15", "ff01::1"]
 export const ODD4: readonly string[] = [
   "0.0.0.0",
   "255.255.255.255",

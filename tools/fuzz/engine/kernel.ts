@@ -19,6 +19,7 @@ import {
   EVENT_OUT,
   EVENT_PRI,
   EVENT_RDHUP,
+  type GroupKernel,
   INFO_WORDS,
   type Kernel,
 } from "../../../packages/core/src/kernel.ts"
@@ -33,7 +34,7 @@ import {
 import { address } from "../../../packages/core/src/wire/index.ts"
 import { Random } from "../random.ts"
 import { Failure } from "../target.ts"
-import { GUEST4, GUEST6, ODD4, ODD6, PEERS4, PEERS6, words } from "./addresses.ts"
+import { GROUPS4, GROUPS6, GUEST4, GUEST6, ODD4, ODD6, PEERS4, PEERS6, words } from "./addresses.ts"
 import type { FuzzLink } from "./link.ts"
 
 interface Socket {
@@ -47,6 +48,8 @@ interface Socket {
   readonly family: number
   listening: boolean
   bound: boolean
+  /** Ready for groups. */
+  groups: boolean
   /** Address words and port. */
   remote: number[] | undefined
   /** What the kernel did with a connection: asked for, done, gone. */
@@ -87,6 +90,14 @@ const PERIOD = 251
 const PATTERN = Uint8Array.from({ length: 66_000 + PERIOD }, (_, i) => i % PERIOD)
 
 export class FuzzKernel implements Kernel {
+  readonly groups: GroupKernel = {
+    prepare: (fd, family) => this.#prepare(fd, family),
+    joinGroup: (fd, family) => this.#joinGroup(fd, family),
+    localAddress: (fd) => this.#localAddress(fd),
+    setHopLimit: (fd, family, hopLimit) => this.setHopLimit(fd, family, hopLimit),
+    send: (fd, family, start, count) => this.#sendTo(fd, family, start, count),
+    receive: (fd, row) => this.#receiveGroup(fd, row),
+  }
   readonly events: Int32Array = new Int32Array(2 * EVENT_MAX)
   readonly address: Int32Array = new Int32Array(3 * ADDRESS_WORDS)
   readonly info: Int32Array = new Int32Array(INFO_WORDS)
@@ -157,6 +168,7 @@ export class FuzzKernel implements Kernel {
       family,
       listening: false,
       bound: false,
+      groups: false,
       remote: undefined,
       connecting: false,
       dead: false,
@@ -547,7 +559,9 @@ export class FuzzKernel implements Kernel {
     const own = s.remote !== undefined && !isGroup(s.remote) && r.chance(0.9)
     const remote = own ? [...s.remote!] : this.#peer(r, s.family, s.listening)
     this.#put(ADDRESS_REMOTE, remote)
-    this.#put(ADDRESS_LOCAL, this.#peer(r, remote[0] === 0 && remote[2] === 0xffff ? 4 : 6, false))
+    const v4 = remote[0] === 0 && remote[2] === 0xffff
+    const group = s.listening && r.chance(0.2) ? r.pick(v4 ? GROUPS4 : GROUPS6) : undefined
+    this.#put(ADDRESS_LOCAL, group === undefined ? this.#peer(r, v4 ? 4 : 6, false) : [...words(group), 5001, 0])
     if (wanted.length > room && !peek) return -e.EMSGSIZE
     const length = Math.min(wanted.length, room)
     this.#fill(at, length, wanted.fill)
@@ -606,6 +620,69 @@ export class FuzzKernel implements Kernel {
     this.#put(ADDRESS_OFFENDER, offender)
     this.#put(ADDRESS_REMOTE, s.remote ?? [0, 0, 0, 0, 0, 0])
     return 1
+  }
+
+  /** Of a UDP socket that is ready for groups. */
+  #groupSocket(fd: number, family?: number): Socket {
+    const s = this.#socket(fd, "udp")
+    if (!s.groups && !s.listening) throw new Failure("a call for groups names another socket")
+    if (family !== undefined && s.family !== family) throw new Failure(`family ${family} of a socket of ${s.family}`)
+    return s
+  }
+  #prepare(fd: number, family: number): number {
+    const s = this.#socket(fd, "udp")
+    if (s.bound || s.family !== family) throw new Failure("prepare of a bound socket, or of another family's")
+    this.#note(20, fd)
+    s.groups = true
+    return s.random.chance(this.trouble) ? -e.ENOMEM : 0
+  }
+  #joinGroup(fd: number, family: number): number {
+    const s = this.#groupSocket(fd, family)
+    const group = this.address.slice(ADDRESS_LOCAL, ADDRESS_LOCAL + 4)
+    if (!address.isMulticast(group, 0) || address.isMapped(group, 0) !== (family === 4)) {
+      throw new Failure(`${address.format(group)} is no group to join`)
+    }
+    this.#note(21, fd, ...group)
+    return s.random.chance(this.trouble) ? -e.ENOBUFS : 0
+  }
+  #localAddress(fd: number): number {
+    const s = this.#groupSocket(fd)
+    this.#note(22, fd)
+    this.#put(ADDRESS_LOCAL, [...words(s.family === 4 ? "203.0.113.9" : "2001:db8:2::9"), 30_000 + fd, 0])
+    return s.random.chance(this.trouble) ? -e.ENOMEM : 0
+  }
+  #sendTo(fd: number, family: number, start: number, count: number): number {
+    const s = this.#groupSocket(fd, family)
+    const to = this.address.slice(ADDRESS_REMOTE, ADDRESS_REMOTE + ADDRESS_WORDS)
+    if (!s.bound || to[4] === 0 || address.isMapped(to, 0) !== (family === 4)) throw new Failure("a send to nowhere")
+    const rows = this.#gathered(start, count)
+    this.#note(23, fd, count, ...to)
+    if (s.error !== 0) return -this.socketError(fd)
+    if (s.random.chance(this.trouble)) return -s.random.pick([...FAILURES, e.EAGAIN, e.EMSGSIZE])
+    const taken = s.random.chance(0.9) ? count : s.random.between(1, count)
+    for (const row of rows.slice(0, taken)) {
+      const length = this.#frames.payloadLength[row]!
+      this.#noteBytes(this.#payload(row, this.#frames.payload[row]!, length), length)
+    }
+    return taken
+  }
+  #receiveGroup(fd: number, row: number): number {
+    const s = this.#groupSocket(fd)
+    const r = s.random
+    this.#note(24, fd, row)
+    const payload = this.#frames.payload[row]!
+    const at = this.#room(row, this.#frames.window[row]! - payload)
+    if (s.error !== 0) return -this.socketError(fd)
+    if (s.datagrams === 0) return -e.EAGAIN
+    s.datagrams--
+    const length = r.length(r.chance(0.02) ? 66_000 : 2000)
+    if (length > this.#frames.window[row]! - payload) return -e.EMSGSIZE
+    this.#fill(at, length, r.below(PERIOD))
+    this.#frames.payloadLength[row] = length
+    // From whom a datagram comes that the last peek has shown is known.
+    if (!s.listening) this.#put(ADDRESS_REMOTE, this.#peer(r, s.family, false))
+    this.#frames.hopLimit[row] = r.below(256)
+    return length
   }
 }
 

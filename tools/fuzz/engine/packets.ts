@@ -8,6 +8,8 @@ import {
   DNS6,
   GATEWAY4,
   GATEWAY6,
+  GROUPS4,
+  GROUPS6,
   GUEST4,
   GUEST6,
   GUEST_LINK_LOCAL,
@@ -73,7 +75,7 @@ export class Packets {
 
   #sound(): Uint8Array {
     const r = this.#r
-    switch (r.below(16)) {
+    switch (r.below(18)) {
       case 0:
         return this.#arp()
       case 1:
@@ -93,6 +95,10 @@ export class Packets {
       case 9:
       case 10:
         return this.#syn()
+      case 11:
+        return this.#membership()
+      case 12:
+        return this.#toGroup()
       default:
         return this.#segment()
     }
@@ -277,7 +283,54 @@ export class Packets {
     return this.#packet(v6, v6 ? 58 : 1, source, destination, body)
   }
 
-  /** IGMP, multicast listener reports, protocols that nobody knows. */
+  /** IGMP and MLD: reports of every version, leaves, questions, and some with numbers that lie. */
+  #membership(): Uint8Array {
+    const r = this.#r
+    const v6 = r.chance(0.5)
+    const group = (): Uint8Array => bytesOf(r.chance(0.9) ? r.pick(v6 ? GROUPS6 : GROUPS4) : r.pick(v6 ? ODD6 : ODD4))
+    const type = v6
+      ? r.pick([130, 131, 132, 143, 143, 143])
+      : r.pick([0x11, 0x12, 0x16, 0x16, 0x17, 0x22, 0x22, 0x22, 0x13])
+    const records: Uint8Array[] = []
+    if (type === 143 || type === 0x22) {
+      const many = r.chance(0.05)
+      for (let i = many ? 60 : r.below(4); i > 0; i--) {
+        const sources = Array.from({ length: r.chance(0.7) ? 0 : r.below(6) }, () => r.bytes(v6 ? 16 : 4))
+        const auxiliary = r.chance(0.9) ? 0 : r.below(4)
+        const counted = r.chance(0.97) ? sources.length : r.edge(16)
+        const one = many ? join([239, 9, r.below(256), i]) : group()
+        const address = one.length === (v6 ? 16 : 4) ? one : group()
+        records.push(join([r.between(0, 7), auxiliary], u16(counted), address, ...sources, r.bytes(4 * auxiliary)))
+      }
+    } else records.push(group())
+    const counted = r.chance(0.95) ? records.length : r.edge(16)
+    const head = type === 143 || type === 0x22 ? [type, 0, 0, 0, 0, 0, ...u16(counted)] : [type, 0, 0, 0]
+    const body = join(head, v6 && type < 143 ? new Uint8Array(4) : [], ...records)
+    const source = bytesOf(
+      v6 ? r.pick([GUEST_LINK_LOCAL, GUEST_LINK_LOCAL, "::", GUEST6]) : r.pick([GUEST4, "0.0.0.0"]),
+    )
+    const destination = bytesOf(v6 ? r.pick(["ff02::16", "ff02::2"]) : r.pick(["224.0.0.22", "224.0.0.2"]))
+    if (!v6) {
+      body.set(u16(sumOf(body)), 2)
+      return this.#ipv4(2, source, destination, body)
+    }
+    setIcmpv6Sum(body, source, destination)
+    return this.#ipv6(58, source, destination, body, r.chance(0.95) ? 1 : r.edge(8))
+  }
+
+  /** A datagram to a group, from few ports to few ports. */
+  #toGroup(): Uint8Array {
+    const r = this.#r
+    const v6 = r.chance(0.5)
+    const source = bytesOf(v6 ? r.pick([GUEST_LINK_LOCAL, GUEST6]) : GUEST4)
+    const destination = bytesOf(r.pick(v6 ? GROUPS6 : GROUPS4))
+    const port = r.pick([5353, 1900, 5001, 6454])
+    const body = udp(r.chance(0.5) ? port : r.between(4000, 4004), port, r.bytes(r.length(1400)))
+    setTransportSum(body, 17, source, destination)
+    return this.#packet(v6, 17, source, destination, body)
+  }
+
+  /** Protocols that nobody knows, and nonsense under the names of known ones. */
   #other(): Uint8Array {
     const r = this.#r
     const { v6, source, destination } = this.#ends()

@@ -34,7 +34,7 @@ export function faultOf(emitted: Emitted, guestMac: string, sources: ReadonlySet
   const b = Buffer.from(frame.buffer, frame.byteOffset, frame.length)
   const destination = b.toString("hex", 0, 6)
   if (!sources.has(b.toString("hex", 6, 12))) return `source MAC ${b.toString("hex", 6, 12)}`
-  const group = destination === BROADCAST || destination.startsWith("3333")
+  const group = destination === BROADCAST || destination.startsWith("3333") || destination.startsWith("01005e")
   if (destination !== guestMac && !group) return `destination MAC ${destination}`
   const type = b.readUInt16BE(12)
   if (emitted.segmentSize !== 0 && type === 0x0806) return "ARP that is to be cut"
@@ -61,6 +61,9 @@ function arp(b: Buffer): string | undefined {
 
 function ipv4(b: Buffer, segmentSize: number): string | undefined {
   if (b.length < 34) return "IPv4 cut off"
+  // Only questions about groups carry an option: "every router look at this" (RFC 2113).
+  const asks = b[23] === 2
+  if (asks) return igmp(b)
   if (b[14] !== 0x45) return `IPv4 version and header length ${b[14]!.toString(16)}`
   const cut = segmentSize !== 0
   if (!cut && b.readUInt16BE(16) !== b.length - 14) return `IPv4 length ${b.readUInt16BE(16)} of ${b.length - 14}`
@@ -85,6 +88,16 @@ function ipv4(b: Buffer, segmentSize: number): string | undefined {
   }
 }
 
+function igmp(b: Buffer): string | undefined {
+  if (b.length !== 50 || b[14] !== 0x46 || b.readUInt16BE(16) !== 36) return "IGMP length"
+  if (sumOf(b.subarray(14, 38)) !== 0xffff) return "IPv4 header checksum"
+  if (b[22] !== 1 || b.readUInt32BE(34) !== 0x94040000) return "IGMP without TTL 1 and router alert"
+  if (b.readUInt32BE(26) === 0 || b[30]! >> 4 !== 0xe) return "IGMP addresses"
+  const group = b.readUInt32BE(42)
+  if (b.readUInt32BE(30) !== (group === 0 ? 0xe0000001 : group)) return "IGMP about another group"
+  return b[38] === 0x11 && sumOf(b.subarray(38)) === 0xffff ? undefined : "IGMP type or checksum"
+}
+
 function ipv6(b: Buffer, segmentSize: number): string | undefined {
   if (b.length < 54) return "IPv6 cut off"
   if (b[14]! >> 4 !== 6) return "IPv6 version"
@@ -95,12 +108,16 @@ function ipv6(b: Buffer, segmentSize: number): string | undefined {
   if (source[0] === 0xff || source.equals(Buffer.alloc(16))) return `IPv6 source ${source.toString("hex")}`
   if (source.subarray(0, 15).equals(Buffer.alloc(15)) && source[15] === 1) return "IPv6 source is loopback"
   if (b.subarray(38, 54).equals(Buffer.alloc(16))) return "IPv6 destination is unspecified"
-  const body = b.subarray(54)
+  // Before questions about groups comes a router alert (RFC 2711).
+  const asks = b[20] === 0
+  if (asks && (b.length !== 90 || b.toString("hex", 54, 62) !== "3a00050200000100" || b[21] !== 1)) return "MLD header"
+  const next = asks ? b[54]! : b[20]!
+  const body = b.subarray(asks ? 62 : 54)
   const length = Buffer.alloc(8)
   length.writeUInt32BE(body.length, 0)
-  length[7] = b[20]!
+  length[7] = next
   const pseudo = Buffer.concat([b.subarray(22, 54), length])
-  switch (b[20]) {
+  switch (next) {
     case 6:
       return tcp(body, pseudo, segmentSize)
     case 17:
@@ -108,7 +125,7 @@ function ipv6(b: Buffer, segmentSize: number): string | undefined {
     case 58:
       return icmpv6(body, pseudo, b[21]!)
     default:
-      return `IPv6 next header ${b[20]}`
+      return `IPv6 next header ${next}`
   }
 }
 
@@ -196,6 +213,7 @@ function icmpv6(b: Buffer, pseudo: Buffer, hopLimit: number): string | undefined
   if (b.length < 8) return "ICMPv6 cut off"
   if (sumOf(pseudo, b) !== 0xffff) return "ICMPv6 checksum"
   const type = b[0]!
+  if (type === 130) return b.length === 28 ? undefined : "MLD question"
   if (type === 129) return b[1] === 0 ? undefined : "ICMPv6 echo reply with a code"
   if (type >= 1 && type <= 4) {
     if (b.length + 40 > 1280) return `ICMPv6 error of ${b.length + 40} bytes`

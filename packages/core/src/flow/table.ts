@@ -73,7 +73,12 @@ export const KIND_TCP_SPLICE = 5
 /** From the host, and from the namespace: the same addresses mean something else there. */
 export const KIND_UDP_SPLICE_IN = 6
 export const KIND_UDP_SPLICE_OUT = 7
-const KINDS = 8
+/** Multicast and broadcast, see multicast/: from the guest to a group; a group that it is in; a port of a group. The last two have
+ * no guest side and are in no index. */
+export const KIND_GROUP = 8
+export const KIND_MEMBERSHIP = 9
+export const KIND_GROUP_PORT = 10
+const KINDS = 11
 
 /** The guest's side of a flow; the key is (kind, GUEST, FAR). */
 export const SIDE_GUEST = 0

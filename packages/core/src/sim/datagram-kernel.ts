@@ -14,11 +14,12 @@ import {
   ERROR_WORDS,
   EVENT_ERR,
   EVENT_IN,
+  type GroupKernel,
   INFO_WORDS,
   type Kernel,
 } from "../kernel.ts"
 import { EVENT_MAX } from "../limits.ts"
-import { isMapped, isUnspecified } from "../wire/address.ts"
+import { format, isMapped, isMulticast, isUnspecified } from "../wire/address.ts"
 
 /** An address record, see kernel.ts. */
 export type AddressRecord = readonly number[]
@@ -61,6 +62,8 @@ export interface SimSocket {
   hopLimit: number
   /** Whether received datagrams tell theirs. */
   tellsHopLimits: boolean
+  /** Groups that it has joined, as text; undefined: it hears those of the whole host. */
+  joined: string[] | undefined
   local: AddressRecord
   /** Source chosen when it was connected. */
   chosen?: AddressRecord
@@ -76,10 +79,14 @@ export interface SimSocket {
 }
 
 const NOWHERE: AddressRecord = [0, 0, 0, 0, 0, 0]
+/** What the host's own address is, where a socket is bound to none. */
+const HOST_ADDRESS4: AddressRecord = [0, 0, 0xffff, 0xcb007109 | 0]
+const HOST_ADDRESS6: AddressRecord = [0x20010db8, 0x00020000, 0, 9]
 const FIRST_FD = 100
 const FIRST_EPHEMERAL = 40_000
 
 export class DatagramKernel implements Kernel {
+  readonly groups: GroupKernel
   readonly events: Int32Array = new Int32Array(2 * EVENT_MAX)
   readonly address: Int32Array = new Int32Array(3 * ADDRESS_WORDS)
   readonly info: Int32Array = new Int32Array(INFO_WORDS)
@@ -104,6 +111,17 @@ export class DatagramKernel implements Kernel {
   #frames: FrameTable | undefined
   #nextFd = FIRST_FD
   #nextPort = FIRST_EPHEMERAL
+
+  constructor() {
+    this.groups = {
+      prepare: (fd) => this.#prepare(fd),
+      joinGroup: (fd) => this.#joinGroup(fd),
+      localAddress: (fd) => this.#localAddress(fd),
+      setHopLimit: (fd, family, hopLimit) => this.setHopLimit(fd, family, hopLimit),
+      send: (fd, _family, start, count) => this.#sendTo(fd, start, count),
+      receive: (fd, row) => this.#receiveGroup(fd, row),
+    }
+  }
 
   attach(frames: FrameTable): void {
     this.#frames = frames
@@ -149,6 +167,25 @@ export class DatagramKernel implements Kernel {
     return best
   }
 
+  /** A datagram to a group or a broadcast address arrives, from the network or by the host's own loop: every socket that may hear
+   * it does. @returns them */
+  arriveAtGroup(remote: AddressRecord, group: AddressRecord, bytes: Uint8Array, hopLimit = 0): SimSocket[] {
+    const to = Int32Array.from(group)
+    const family = isMapped(to, 0) ? 4 : 6
+    const name = format(to)
+    const heard = [...this.sockets.values()].filter((s) => {
+      if (s.kind !== "udp" || s.local[4] !== group[4] || s.remote !== undefined) return false
+      if (s.family !== family && !(family === 4 && s.dualStack)) return false
+      if (s.joined === undefined) return isUnspecified(Int32Array.from(s.local), 0)
+      return sameAddress(s.local, group) && (!isMulticast(to, 0) || s.joined.includes(name))
+    })
+    for (const s of heard) {
+      s.queue.push({ remote, local: group, bytes, hopLimit })
+      s.mask |= EVENT_IN
+    }
+    return heard
+  }
+
   /** Puts a datagram into a socket's queue, whoever sent it. */
   put(socket: SimSocket, remote: AddressRecord, local: AddressRecord, bytes: Uint8Array, hopLimit = 0): void {
     socket.queue.push({ remote, local, bytes, hopLimit })
@@ -192,6 +229,7 @@ export class DatagramKernel implements Kernel {
       device: "",
       hopLimit: 0,
       tellsHopLimits: false,
+      joined: undefined,
       local: NOWHERE,
       remote: undefined,
       queue: [],
@@ -211,6 +249,9 @@ export class DatagramKernel implements Kernel {
       if (this.takenPorts.has(port)) return -EADDRINUSE
       for (const other of this.sockets.values()) {
         if (other === socket || other.kind !== socket.kind || other.local[4] !== port) continue
+        if (other.family !== socket.family && !other.dualStack && !socket.dualStack) continue
+        const any = [other.local, local].some((address) => isUnspecified(Int32Array.from(address), 0))
+        if (!any && !sameAddress(other.local, local)) continue
         if (!(other.reuse && socket.reuse)) return -EADDRINUSE
       }
     }
@@ -434,6 +475,66 @@ export class DatagramKernel implements Kernel {
     this.#put(ADDRESS_OFFENDER, error.offender)
     this.#put(ADDRESS_REMOTE, s.remote ?? NOWHERE)
     return 1
+  }
+
+  #prepare(fd: number): number {
+    const failure = this.#enter("prepare")
+    if (failure < 0) return failure
+    this.sockets.get(fd)!.joined = []
+    return 0
+  }
+  #joinGroup(fd: number): number {
+    const failure = this.#enter("joinGroup")
+    if (failure < 0) return failure
+    this.sockets.get(fd)!.joined!.push(format(this.address, ADDRESS_LOCAL))
+    return 0
+  }
+  #localAddress(fd: number): number {
+    const failure = this.#enter("localAddress")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    const unspecified = s.family === 6 ? isUnspecified(Int32Array.from(s.local), 0) : s.local[3] === 0
+    const own = s.family === 6 ? HOST_ADDRESS6 : HOST_ADDRESS4
+    this.#put(ADDRESS_LOCAL, unspecified ? [...own, s.local[4]!, 0] : s.local)
+    return 0
+  }
+  #sendTo(fd: number, start: number, count: number): number {
+    const failure = this.#enter("sendTo")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    if (s.pendingError !== 0) return -this.socketError(fd)
+    const remote = this.#record(ADDRESS_REMOTE)
+    const { table } = this
+    const taken = Math.min(count, this.sendMax)
+    for (let i = 0; i < taken; i++) {
+      const row = table.gather[start + i]!
+      const from = table.offset[row]! + table.payload[row]!
+      const bytes = table.arena.slice(from, from + table.payloadLength[row]!)
+      this.sent.push({ fd, hopLimit: s.hopLimit, remote, local: s.local, bytes })
+      // One that is bound to a group sends from the host's address.
+      const source = sameAddress(s.local, remote) ? (s.family === 6 ? HOST_ADDRESS6 : HOST_ADDRESS4) : s.local
+      this.arriveAtGroup([...source.slice(0, 4), s.local[4]!, 0], remote, bytes, s.hopLimit)
+    }
+    return taken
+  }
+  #receiveGroup(fd: number, row: number): number {
+    const failure = this.#enter("receiveGroup")
+    if (failure < 0) return failure
+    const s = this.sockets.get(fd)
+    if (s === undefined) return -EINVAL
+    if (s.pendingError !== 0) return -this.socketError(fd)
+    const datagram = s.queue.shift()
+    if (datagram === undefined) return -EAGAIN
+    const { table } = this
+    const room = table.window[row]! - table.payload[row]!
+    if (datagram.bytes.length > room) return -EMSGSIZE
+    table.arena.set(datagram.bytes, table.offset[row]! + table.payload[row]!)
+    table.payloadLength[row] = datagram.bytes.length
+    this.#put(ADDRESS_REMOTE, datagram.remote)
+    table.hopLimit[row] = datagram.hopLimit ?? 0
+    return datagram.bytes.length
   }
 
   // There is no TCP here, but for listening sockets that nobody connects to.

@@ -26,7 +26,9 @@ export class SimLink implements Link {
   room: number = Number.POSITIVE_INFINITY
   /** Frames that left, whole; unless somebody takes them at once. */
   readonly sent: Uint8Array[] = []
-  onFrame: (frame: Uint8Array) => void = (frame) => this.sent.push(frame)
+  /** Of these, IGMP and MLD: they come by the clock, and are nobody's answer. */
+  readonly questions: Uint8Array[] = []
+  onFrame: (frame: Uint8Array) => void = (frame) => (isQuestion(frame) ? this.questions : this.sent).push(frame)
   /** Called when an event of the link's descriptor is pending. */
   onEvent: () => void = () => {}
   readonly #area: SendArea = new SendArea(this.frames, HEADROOM)
@@ -224,4 +226,10 @@ function pseudo(d: DataView, v4: boolean, length: number): number {
   const words = new Int32Array(8)
   for (let i = 0; i < 8; i++) words[i] = d.getInt32(ip + ipv6.SOURCE + 4 * i)
   return fold(pseudo6(words, 0, words, 4, ipv4.PROTOCOL_TCP, length))
+}
+
+/** Whether a frame to the guest is a question about its groups: IGMP, or ICMPv6 behind a hop-by-hop header. */
+function isQuestion(frame: Uint8Array): boolean {
+  if (frame[12] === 0x08 && frame[13] === 0x00) return frame[23] === ipv4.PROTOCOL_IGMP
+  return frame[12] === 0x86 && frame[20] === 0
 }

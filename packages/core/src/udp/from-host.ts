@@ -9,6 +9,7 @@ import { FD, FLOW_SHIFT, OUR, PEER, PORT, SCOPE, STATE } from "../flow/table.ts"
 import type { Listeners } from "../forward/listen.ts"
 import { ADDRESS_LOCAL, ADDRESS_REMOTE } from "../kernel.ts"
 import { DATAGRAM_BATCH_MAX, FRAME_LENGTH_MAX } from "../limits.ts"
+import type { Multicast } from "../multicast/multicast.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, equal } from "../wire/address.ts"
 import * as ethernet from "../wire/ethernet.ts"
@@ -38,7 +39,7 @@ export const MORE = 1
 export const NO_ROOM = 2
 
 /** Forwards what waits on a listening socket, up to a share.
- * @param splice takes the datagrams that don't go to the link: they end this turn
+ * @param splice takes the datagrams that don't go to the link: they end this turn @param multicast takes those to groups
  * @returns EMPTY, MORE, or NO_ROOM on the link: the rest waits in the socket */
 export function serveListener(
   ctx: Context,
@@ -46,6 +47,7 @@ export function serveListener(
   listener: number,
   silence: number,
   splice?: UdpSplice,
+  multicast?: Multicast,
 ): number {
   const { kernel, link, frames } = ctx
   const fd = listeners.fd[listener]
@@ -60,6 +62,10 @@ export function serveListener(
     if (i === DATAGRAM_BATCH_MAX) return MORE
     if (waiting < 0) continue
     if (splice?.takes(listener)) return MORE
+    if (multicast?.takes(kernel.address, ADDRESS_LOCAL)) {
+      multicast.fromListener(listener, row)
+      continue
+    }
     const flow = flowFromHost(ctx, listeners, listener, silence)
     if (flow >= 0) frames.payload[row] = datagramHeaderLength(ctx.words, flow << FLOW_SHIFT)
     // Fails for one that is longer than any frame; it is gone then.

@@ -22,7 +22,7 @@ import type { Listeners } from "../forward/listen.ts"
 import { tellUnreachable } from "../icmp/error.ts"
 import { ADDRESS_LOCAL, ADDRESS_REMOTE, PLACE_HOST } from "../kernel.ts"
 import { COUNTER } from "../stats.ts"
-import { copy, equal, isBroadcast, isMapped, isMulticast, isUnicast, isUnspecified } from "../wire/address.ts"
+import { copy, equal, isMapped, isUnicast } from "../wire/address.ts"
 
 const SITE = "udp-flow"
 
@@ -35,7 +35,7 @@ export function openFromGuest(ctx: Context, row: number, silence: number): numbe
   const guestPort = key[9]
   const farPort = key[10]
   const mapped = isMapped(key, 1)
-  if (guestPort === 0 || farPort === 0 || !isUnicast(key, 1) || isUnspecified(key, 5) || isMapped(key, 5) !== mapped) {
+  if (guestPort === 0 || farPort === 0 || !isUnicast(key, 1) || !isUnicast(key, 5) || isMapped(key, 5) !== mapped) {
     ctx.count(COUNTER.dropAddress)
     return -1
   }
@@ -56,8 +56,6 @@ export function openFromGuest(ctx: Context, row: number, silence: number): numbe
     return discard(ctx, flow)
   }
   if (begin(ctx, flow, UNSORTED, silence) < 0) return -1
-  // So that the guest's own multicast is known when the network brings it back to a listening socket.
-  if (isMulticast(w, base + PEER) || isBroadcast(w, base + PEER)) flows.index(flow, SIDE_HOST)
   ctx.count(COUNTER.udpFlows)
   return flow
 }
@@ -71,7 +69,8 @@ export function flowFromHost(ctx: Context, listeners: Listeners, listener: numbe
   const { address } = kernel
   const ourPort = listeners.port[listener]
   const peerPort = address[ADDRESS_REMOTE + PORT]
-  if (peerPort === 0 || !isUnicast(address, ADDRESS_REMOTE)) {
+  // Groups are not handled here, and not at all by a kernel without multicast.
+  if (peerPort === 0 || !isUnicast(address, ADDRESS_REMOTE) || !isUnicast(address, ADDRESS_LOCAL)) {
     ctx.count(COUNTER.dropAddress)
     return -1
   }
@@ -79,15 +78,9 @@ export function flowFromHost(ctx: Context, listeners: Listeners, listener: numbe
   let flow = flows.find(SIDE_HOST)
   if (flow >= 0) return flow
 
-  const multicast = isMulticast(address, ADDRESS_LOCAL)
-  if ((multicast || isBroadcast(address, ADDRESS_LOCAL)) && isEcho(ctx, peerPort, ourPort)) {
-    ctx.count(COUNTER.dropAddress)
-    return -1
-  }
-
   const rule = ctx.config.rules[listeners.rule[listener]]
   const mapped = isMapped(address, ADDRESS_REMOTE)
-  if (!(mapped ? ctx.guest.ipv4 : ctx.guest.ipv6) || !guestSide(ctx, rule.targetAddress, multicast)) {
+  if (!(mapped ? ctx.guest.ipv4 : ctx.guest.ipv6) || !guestSide(ctx, rule.targetAddress)) {
     ctx.count(COUNTER.dropNoGuest)
     return -1
   }
@@ -165,25 +158,13 @@ function setHostKey(
   key[10] = ourPort
 }
 
-/** Whether a multicast or broadcast datagram in the address records is one that the guest itself sent: there is a flow to
- * that destination from the port that it comes from. */
-function isEcho(ctx: Context, sourcePort: number, destinationPort: number): boolean {
-  const { address } = ctx.kernel
-  const { key } = ctx.flows
-  const mapped = isMapped(address, ADDRESS_LOCAL)
-  const source = mapped ? ctx.config.outbound4 : ctx.config.outbound6
-  setHostKey(key, address, ADDRESS_LOCAL, destinationPort, source, 0, sourcePort)
-  return ctx.flows.find(SIDE_HOST) >= 0
-}
-
 /** Puts the addresses that the guest will see into the key: its own at 1, the peer's at 5.
  * @returns false when there is no such address */
-function guestSide(ctx: Context, target: Int32Array | null, multicast: boolean): boolean {
+function guestSide(ctx: Context, target: Int32Array | null): boolean {
   const { address } = ctx.kernel
   const { key } = ctx.flows
   if (!ctx.translator.inbound(address, ADDRESS_REMOTE, key, 5)) return false
   if (target !== null) copy(key, 1, target, 0)
-  else if (multicast) copy(key, 1, address, ADDRESS_LOCAL)
   else if (!ctx.translator.guestAddress(key, 5, key, 1)) return false
   return isMapped(key, 1) === isMapped(key, 5)
 }

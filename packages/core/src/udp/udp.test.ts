@@ -530,22 +530,6 @@ describe("forwarded ports", () => {
     }
   })
 
-  test("multicast that somebody joined keeps its destination; what the guest sent does not come back", () => {
-    const world = new DatagramWorld({ udpRules: [{ first: 5353 }] })
-    const group = "224.0.0.251"
-    world.send(datagram(GUEST4, 5353, group, 5353, HELLO))
-    expect(world.kernel.sent).toHaveLength(1)
-    const [listener] = world.kernel.open
-    world.kernel.put(listener!, record(HOST4, 5353), record(group, 5353), HELLO)
-    world.kernel.put(listener!, record(PEER4, 5353), record(group, 5354), bytesOf("news"))
-    world.turn()
-    expect(world.received()).toEqual([])
-    expect(world.counter("dropAddress")).toBe(2)
-    world.kernel.put(listener!, record(PEER4, 6000), record(group, 5353), bytesOf("news"))
-    world.turn()
-    expect(world.received()).toMatchObject([{ source: PEER4, destination: group, destinationPort: 5353 }])
-  })
-
   test("a datagram longer than any frame is dropped, the next one passes", () => {
     const world = new DatagramWorld({ udpRules: [{ first: 5000 }] })
     world.kernel.arrive(record(PEER4, 4000), record(HOST4, 5000), new Uint8Array(65_507))

@@ -29,6 +29,8 @@
  * The guest sees errors as ICMP messages (datagram/errors.ts) and hop limits go through both ways, so traceroute and path MTU
  * discovery work. A datagram longer than the link's MTU goes to the guest as one frame: there is no fragmentation.
  *
+ * Multicast and broadcast are not flows between two ends: see multicast/.
+ *
  * Reads first: RFC 768, RFC 4787, RFC 8085 section 5; udp(7), ip(7): IP_RECVERR.
  */
 import { type Context, REF_LISTENER, REF_SHIFT } from "../context.ts"
@@ -38,6 +40,7 @@ import { sendBatch } from "../datagram/send.ts"
 import { FAILED, isStream, LISTENER, READABLE, remember, UNSORTED, WAITED } from "../datagram/state.ts"
 import { FLOW_SHIFT, STATE } from "../flow/table.ts"
 import type { Listeners } from "../forward/listen.ts"
+import type { Multicast } from "../multicast/multicast.ts"
 import type { Protocol } from "../protocol.ts"
 import { PROTOCOL_UDP } from "../wire/ipv4.ts"
 import { HEADER_LENGTH } from "../wire/udp.ts"
@@ -58,6 +61,8 @@ export class Udp implements Protocol {
   readonly #listeners: Listeners
   /** Takes datagrams that don't go to the link. */
   readonly #splice: UdpSplice | undefined
+  /** Takes datagrams to groups. */
+  readonly #multicast: Multicast | undefined
   /** Milliseconds. */
   readonly #querySilence: number
   readonly #streamSilence: number
@@ -68,10 +73,11 @@ export class Udp implements Protocol {
   /** Per listening socket: 1 while its queue has not been seen empty. */
   readonly #behind: Uint8Array
 
-  constructor(ctx: Context, listeners: Listeners, splice?: UdpSplice) {
+  constructor(ctx: Context, listeners: Listeners, splice?: UdpSplice, multicast?: Multicast) {
     this.#ctx = ctx
     this.#listeners = listeners
     this.#splice = splice
+    this.#multicast = multicast
     this.#querySilence = silenceMs(ctx.config.udpTimeout)
     this.#streamSilence = silenceMs(ctx.config.udpStreamTimeout)
     this.#paused = new Int32Array(listeners.fd.length)
@@ -128,7 +134,7 @@ export class Udp implements Protocol {
     if (fd < 0) return
     if (this.#splice?.serve(listener)) return
     if (ctx.link.connected) {
-      const left = serveListener(ctx, this.#listeners, listener, this.#querySilence, this.#splice)
+      const left = serveListener(ctx, this.#listeners, listener, this.#querySilence, this.#splice, this.#multicast)
       this.#behind[listener] = left === EMPTY ? 0 : 1
       if (left !== NO_ROOM) return
     }
