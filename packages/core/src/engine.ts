@@ -133,7 +133,7 @@ export class Engine {
   alive(): { readonly tcp: number; readonly udp: number; readonly ping: number; readonly spliced: number } {
     const { counts } = this.ctx.flows
     const spliced = counts[KIND_TCP_SPLICE]! + counts[KIND_UDP_SPLICE_IN]! + counts[KIND_UDP_SPLICE_OUT]!
-    return { tcp: counts[KIND_TCP]!, udp: counts[KIND_UDP]!, ping: counts[KIND_PING]!, spliced }
+    return { tcp: counts[KIND_TCP]!, udp: counts[KIND_UDP]! + counts[KIND_GROUP]!, ping: counts[KIND_PING]!, spliced }
   }
 
   /** What the host has become: holds for everything that begins from now on. Addresses and gateways are in `GuestState`. */

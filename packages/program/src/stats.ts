@@ -26,7 +26,12 @@ const PASSED: readonly Column[] = [
     width: 6,
     text: (since) =>
       String(
-        since("tcpFlows") + since("udpFlows") + since("pingFlows") + since("tcpSpliceFlows") + since("udpSpliceFlows"),
+        since("tcpFlows") +
+          since("udpFlows") +
+          since("groupFlows") +
+          since("pingFlows") +
+          since("tcpSpliceFlows") +
+          since("udpSpliceFlows"),
       ),
   },
   { title: "frames<", width: 9, text: (since) => String(since("framesFromGuest")) },
