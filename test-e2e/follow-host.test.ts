@@ -14,6 +14,7 @@ import type { World, WorldOptions } from "../tools/world/world.ts"
 import { createBridgedGuest } from "./lib/bridged-guest.ts"
 import type { BridgedGuest, BridgedGuestOptions } from "./lib/bridged-guest.ts"
 import { missing, skipNote } from "./lib/needs.ts"
+import { createPastaStage } from "./lib/pasta.ts"
 
 /** Where the host goes. */
 const THERE = { ipv4: "203.0.113.2", router4: "203.0.113.1", ipv6: "2001:db8:7::2", router6: "2001:db8:7::1" } as const
@@ -123,6 +124,27 @@ describe.skipIf(lacking.length > 0)(`following the host${skipNote("tun", "udhcpc
     expect(await whoami(guest!, SERVER.ipv6)).toBe(THERE.ipv6)
   })
 
+  test("IPv6 that goes away and comes back: the guest prefers IPv4 meanwhile", async () => {
+    await begin([], { configure: "none" })
+    await guest!.must(["ip", "link", "set", "eth0", "up"])
+    const router = (): Promise<string> => guest!.must(["ip", "-6", "route", "show", "default"])
+    await until("an address", 15_000, async () => (await addresses6()).includes("2001:db8:1:"))
+    expect(await router()).toContain("via fe80:")
+    await ip(world.host, [`address del ${HOST.ipv6}/${HOST.prefix6} dev eth0`])
+    await world.host.must(["ip", "-6", "route", "flush", "default"])
+    await said("IPv6: the host has no way to the world any more")
+    await until("no router", 5000, async () => (await router()) === "")
+    expect(await addresses6()).toMatch(/2001:db8:1:\S+ scope global deprecated/)
+    await ip(world.host, [
+      `address add ${HOST.ipv6}/${HOST.prefix6} dev eth0 nodad`,
+      `route add default via ${ROUTER.ipv6}`,
+    ])
+    await said("IPv6: the host is online again")
+    await until("a router", 5000, async () => (await router()).includes("via fe80:"))
+    expect(await addresses6()).not.toContain("deprecated")
+    expect(await whoami(guest!, SERVER.ipv6)).toBe(HOST.ipv6)
+  })
+
   test("resolvers: written in place, half first", async () => {
     await begin(["--dns-forward", FORWARDER], {}, { resolvConf: `nameserver ${NOBODY.ipv4}\nsearch old.example\n` })
     expect(await resolve(FORWARDER)).toMatch(/TIMEOUT|CANCELLED|REFUSED/)
@@ -230,6 +252,28 @@ describe.skipIf(lacking.length > 0)(`following the host${skipNote("tun", "udhcpc
     await new Promise((done) => setTimeout(done, 1500))
     expect(await lease()).toContain(`ip=${THERE.ipv4}\n`)
     expect(passt.log()).not.toContain("Host network changed")
+  })
+
+  test("pasta: flows, resolvers; what was set up in the namespace stays, and goes on to work", async () => {
+    const stage = await createPastaStage(["--config-net", "--dns-forward", FORWARDER, "-t", "none", "-u", "none"], {
+      resolvConf: `nameserver ${NOBODY.ipv4}\n`,
+    })
+    world = stage.world
+    try {
+      expect(await whoami(stage.guest, SERVER.ipv4)).toBe(HOST.ipv4)
+      await move()
+      writeFileSync(resolvConf(), `nameserver ${RESOLVER.ipv4}\n`)
+      await until("both changes in the log", 10_000, () => {
+        const log = stage.pasta.log()
+        return log.includes(`IPv4 ${THERE.ipv4}/24`) && log.includes(`DNS queries go to ${RESOLVER.ipv4}`)
+      })
+      expect(await whoami(stage.guest, SERVER.ipv4)).toBe(THERE.ipv4)
+      expect(await whoami(stage.guest, SERVER.ipv6)).toBe(THERE.ipv6)
+      expect((await stage.guest.must(inGuest(QUERY, FORWARDER), { timeoutMs: 10_000 })).trim()).toBe(SERVER.ipv4)
+      expect(await stage.guest.must(["ip", "-4", "address", "show", "scope", "global"])).toContain(HOST.ipv4)
+    } finally {
+      await stage.close()
+    }
   })
 
   test("a storm of changes costs little, and the last one counts", async () => {

@@ -357,9 +357,9 @@ describe("options.h", () => {
         const seen = spawnSync(probe, args, { env: {}, encoding: "utf8" }).stdout.trim()
         expect(seen).toBe(expectedDecision(args))
       }),
-      { numRuns: 400 },
+      { numRuns: 200 },
     )
-  })
+  }, 90_000)
 })
 
 /** What the launcher should tell the program for a command line, by the program's own reading of it. */
