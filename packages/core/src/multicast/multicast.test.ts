@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest"
 
 import { EACCES, EADDRINUSE, EMFILE, ENETUNREACH, ENOBUFS } from "../errno.ts"
+import { emptyTranslation } from "../forward/translate.ts"
 import { MEMBERSHIP_MAX } from "../limits.ts"
 import { GATEWAY4, GATEWAY6, GUEST4, GUEST6, record } from "../sim/config.ts"
 import type { SimSocket } from "../sim/datagram-kernel.ts"
@@ -585,6 +586,27 @@ describe("loops", () => {
     world.kernel.arriveAtGroup(record(HOST4, 5353), record(MDNS, 5353), bytesOf("host"))
     world.turn()
     expect(texts(world)).toEqual(["host"])
+  })
+})
+
+describe("a change of the host's network", () => {
+  test("questions leave from the new source, and groups are joined on the new interface", () => {
+    const world = worldOf()
+    const translation = emptyTranslation()
+    const former = { resolvers: [], loopback: [] }
+    world.send(igmpFor(0x16, MDNS), mldFor(131, MDNS6), datagram(GUEST6, 5353, MDNS6, 5353, HELLO))
+    expect(world.kernel.sent.at(-1)!.remote).toEqual(record(MDNS6, 5353, 7))
+    world.engine.reconfigure({ linkLocalScope: 3, translation, former })
+    world.turn()
+    expect(groups(world)).toEqual([MDNS, MDNS6])
+    expect(senders(world)).toEqual([])
+    expect(world.counter("movedFlows")).toBe(1)
+    world.send(datagram(GUEST6, 5353, MDNS6, 5353, HELLO))
+    expect(world.kernel.sent.at(-1)!.remote).toEqual(record(MDNS6, 5353, 3))
+    // Ports that were known are still.
+    expect(world.kernel.arriveAtGroup(record(PEER4, 5353), record(MDNS, 5353), HELLO)).toHaveLength(1)
+    world.engine.close()
+    expect(world.kernel.open).toEqual([])
   })
 })
 
