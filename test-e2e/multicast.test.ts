@@ -6,6 +6,7 @@ import type { Namespace } from "../tools/world/namespace.ts"
 import { stop, until } from "../tools/world/process.ts"
 import type { ChildProcess } from "node:child_process"
 import { ip } from "../tools/world/world.ts"
+import { startAvahi } from "./lib/avahi.ts"
 import { missing, skipNote } from "./lib/needs.ts"
 import type { NeedName } from "./lib/needs.ts"
 import type { Heard } from "./lib/group-program.ts"
@@ -219,5 +220,16 @@ describe.each(WAYS.filter(({ needs }) => missing(needs).length === 0))(
       // The answer to port 5353 is for whoever had that port first.
       await host.wait("answer to shared")
     })
+
+    test.skipIf(missing(["avahi"]).length > 0)(
+      `Avahi: guest and world find each other by name${skipNote("avahi")}`,
+      async () => {
+        const world = await startAvahi(at.world, "station")
+        const guest = await startAvahi(at.guest, "behind")
+        expect(await guest.resolve("station.local")).toBe(ROUTER.ipv4)
+        // The guest has the host's address.
+        expect(await world.resolve("behind.local")).toBe(HOST.ipv4)
+      },
+    )
   },
 )

@@ -29,6 +29,7 @@ export const NEEDS = {
   udhcpc: program("udhcpc", "udhcpc"),
   dhclient: program("dhclient", "isc-dhcp-client"),
   dhcpcd: program("dhcpcd", "dhcpcd5"),
+  avahi: program("avahi-resolve", "avahi-daemon avahi-utils"),
   debootstrap: program("debootstrap", "debootstrap"),
   mmdebstrap: program("mmdebstrap", "mmdebstrap"),
   root: {
