@@ -47,6 +47,7 @@ try {
     "-D_GNU_SOURCE",
     "-DNAPI_VERSION=9",
     `-I${join(ROOT, "native/node_modules/node-api-headers/include")}`,
+    `-I${join(ROOT, "native/build/generated")}`,
   ]
   const files = readdirSync(SOURCES).filter((name) => name.endsWith(".cc"))
   const inputs = files.map((name) => join(SOURCES, name))

@@ -8,6 +8,7 @@ namespace passt {
 
 static int32_t now(Engine&) {
   timespec time{};
+  // seccomp: clock_gettime
   clock_gettime(CLOCK_MONOTONIC, &time);
   const uint64_t ms = uint64_t(time.tv_sec) * 1000 + uint64_t(time.tv_nsec) / 1000000;
   return static_cast<int32_t>(static_cast<uint32_t>(ms));

@@ -145,6 +145,7 @@ static int32_t sendDatagramsTo(Engine& engine, int32_t fd, int32_t family, int32
       if (messages.nameLength == 0) return -EINVAL;
     }
     if (!prepareMessages(engine, start, count, cut, messages)) return -EINVAL;
+    // seccomp: sendmmsg
     const int sent = sendmmsg(fd, engine.messages, static_cast<unsigned>(messages.count), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0) {
       // Devices without checksum offload refuse it, old kernels do not know it, small MTUs have no room.
@@ -179,6 +180,7 @@ static int32_t receiveDatagrams(Engine& engine, int32_t fd, int32_t row, int32_t
     engine.messages[i].msg_hdr.msg_control = control[i];
     engine.messages[i].msg_hdr.msg_controllen = sizeof control[i];
   }
+  // seccomp: recvmmsg
   const int got = recvmmsg(fd, engine.messages, static_cast<unsigned>(count), MSG_DONTWAIT, nullptr);
   if (got < 0) return -errno;
   int32_t* const lengths = engine.column(columnPayloadLength) + row;
@@ -208,6 +210,7 @@ static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek
   message.msg_control = control;
   message.msg_controllen = sizeof control;
   // MSG_TRUNC: the datagram's whole length, also of one that does not fit.
+  // seccomp: recvmsg
   const ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_TRUNC | (peek ? MSG_PEEK : 0));
   if (got < 0) return -errno;
   if (got > room && !peek) return -EMSGSIZE;
@@ -215,6 +218,7 @@ static int32_t receiveFrom(Engine& engine, int32_t fd, int32_t row, int32_t peek
   toRecord(reinterpret_cast<sockaddr*>(&address), engine.address + addressRemote);
   int32_t* const local = engine.address + addressLocal;
   socklen_t length = sizeof address;
+  // seccomp: getsockname
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return -errno;
   toRecord(reinterpret_cast<sockaddr*>(&address), local);
   destinationOf(message, local);

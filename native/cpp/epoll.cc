@@ -23,6 +23,7 @@ int32_t watchFor(Engine& engine, int32_t fd, int32_t ref, uint32_t mask, uint32_
   epoll_event event{};
   event.events = mask;
   event.data.u64 = uint64_t{source} << 32 | static_cast<uint32_t>(ref);
+  // seccomp: epoll_ctl
   if (epoll_ctl(engine.epollFd, EPOLL_CTL_ADD, fd, &event) == 0) return 0;
   if (errno != EEXIST) return -errno;
   return epoll_ctl(engine.epollFd, EPOLL_CTL_MOD, fd, &event) == 0 ? 0 : -errno;
@@ -34,17 +35,20 @@ constexpr int64_t spinMinNs = 10'000;
 
 static int64_t nanoseconds() {
   timespec time{};
+  // seccomp: clock_gettime
   clock_gettime(CLOCK_MONOTONIC, &time);
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
 /** Waits for events: polls for as long as has paid lately, then blocks. @returns as epoll_wait(2) */
 static int awaitEvents(Engine& engine, int32_t timeoutMs) {
+  // seccomp: epoll_wait@x86-64 epoll_pwait@aarch64
   if (timeoutMs == 0) return epoll_wait(engine.epollFd, engine.ready, eventMax, 0);
   const int64_t began = nanoseconds();
   for (int64_t now = began; now - began < engine.spinNs; now = nanoseconds()) {
     const int count = epoll_wait(engine.epollFd, engine.ready, eventMax, 0);
     if (count != 0) return count;
+    // seccomp: sched_yield
     sched_yield();
   }
   const int count = epoll_wait(engine.epollFd, engine.ready, eventMax, timeoutMs);

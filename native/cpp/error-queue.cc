@@ -28,6 +28,7 @@ static int32_t readError(Engine& engine, int32_t fd, int32_t row, int32_t bytes)
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
+  // seccomp: recvmsg
   const ssize_t got = recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT);
   if (got < 0) return errno == EAGAIN ? 0 : -errno;
 

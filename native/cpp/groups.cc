@@ -29,6 +29,7 @@ static int32_t option(int32_t fd, int level, int name, int value) {
 static int32_t prepareGroups(Engine& engine, int32_t fd, int32_t family, int32_t scope) {
   if (family == 6) {
     // Where the kernel does not know it, groups that others joined are heard as well, which is the lesser evil.
+    // seccomp: setsockopt(_, IPPROTO_IPV6, IPV6_MULTICAST_ALL|IPV6_MULTICAST_IF|IPV6_RECVHOPLIMIT)
     option(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
     if (scope > 0) option(fd, IPPROTO_IPV6, IPV6_MULTICAST_IF, scope);
     return option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
@@ -37,6 +38,7 @@ static int32_t prepareGroups(Engine& engine, int32_t fd, int32_t family, int32_t
   ip_mreqn out{};
   out.imr_address.s_addr = htonl(static_cast<uint32_t>(engine.address[addressLocal + 3]));
   out.imr_ifindex = scope;
+  // seccomp: setsockopt(_, IPPROTO_IP, IP_MULTICAST_IF|IP_UNICAST_IF|IP_MULTICAST_ALL|IP_RECVTTL) setsockopt(_, SOL_SOCKET, SO_BROADCAST)
   if (scope > 0 || out.imr_address.s_addr != 0) setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &out, sizeof out);
   // The limited broadcast has no interface by itself either.
   if (scope > 0) option(fd, IPPROTO_IP, IP_UNICAST_IF, static_cast<int>(htonl(static_cast<uint32_t>(scope))));
@@ -50,17 +52,20 @@ static int32_t prepareGroups(Engine& engine, int32_t fd, int32_t family, int32_t
 static int32_t joinGroup(Engine& engine, int32_t fd, int32_t family, int32_t scope) {
   group_req request{};
   if (scope == 0) {
+    // seccomp: getsockopt(_, SOL_SOCKET, SO_BINDTOIFINDEX)
     socklen_t length = sizeof scope;
     if (getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &scope, &length) < 0) scope = 0;
   }
   request.gr_interface = static_cast<uint32_t>(scope);
   if (fromRecord(engine.address + addressLocal, family, &request.gr_group) == 0) return -EINVAL;
   const int level = family == 6 ? int{IPPROTO_IPV6} : int{IPPROTO_IP};
+  // seccomp: setsockopt(_, IPPROTO_IPV6|IPPROTO_IP, MCAST_JOIN_GROUP)
   return setsockopt(fd, level, MCAST_JOIN_GROUP, &request, sizeof request) == 0 ? 0 : -errno;
 }
 
 /** Of what goes to groups and of what goes to broadcast addresses, which counts as unicast here. */
 static int32_t setGroupHopLimit(Engine&, int32_t fd, int32_t family, int32_t hopLimit) {
+  // seccomp: setsockopt(_, IPPROTO_IPV6, IPV6_MULTICAST_HOPS) setsockopt(_, IPPROTO_IP, IP_MULTICAST_TTL|IP_TTL)
   if (family == 6) return option(fd, IPPROTO_IPV6, IPV6_MULTICAST_HOPS, hopLimit);
   const int32_t error = option(fd, IPPROTO_IP, IP_MULTICAST_TTL, hopLimit);
   return error ? error : option(fd, IPPROTO_IP, IP_TTL, hopLimit);
@@ -84,6 +89,7 @@ static int32_t receiveGroup(Engine& engine, int32_t fd, int32_t row) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
+  // seccomp: recvmsg
   const ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_TRUNC);
   if (got < 0) return -errno;
   if (got > room || got > frameLengthMax) return -EMSGSIZE;

@@ -11,6 +11,7 @@
 
 #include "addon.h"
 #include "engine.h"
+#include "privileges.h"
 
 namespace passt {
 
@@ -18,6 +19,7 @@ namespace passt {
 struct NamespaceThread {
   pthread_t thread{};
   int netnsFd = -1;
+  bool bare = false;
   sem_t asked;
   sem_t done;
   NamespaceWork work = nullptr;
@@ -25,7 +27,8 @@ struct NamespaceThread {
   int32_t result = 0;
 };
 
-/** Signals may arrive in this thread as in any other: it takes part in giving up capabilities (process.cc). */
+/** Signals may arrive in this thread as in any other. */
+// seccomp[pasta]: futex(_, 127:FUTEX_WAIT|FUTEX_WAKE|FUTEX_WAIT_BITSET)
 static void await(sem_t* semaphore) {
   while (sem_wait(semaphore) < 0) {
     // EINTR is all that can happen to a semaphore of ours.
@@ -37,6 +40,7 @@ static void* serve(void* self) {
   pthread_setname_np(pthread_self(), "namespace");
   // Of all namespaces only this kind can be changed by one thread of many (setns(2)).
   space.result = setns(space.netnsFd, CLONE_NEWNET) == 0 ? 0 : -errno;
+  if (space.result == 0 && space.bare) space.result = keepCapabilities(0);
   const bool entered = space.result == 0;
   sem_post(&space.done);
   while (entered) {
@@ -74,15 +78,16 @@ void leaveNamespace(Engine& engine) {
   destroy(space);
 }
 
-/** enterNamespace(netnsFd): starts the thread in the namespace that the descriptor names, once in the life of an engine.
- * It takes CAP_SYS_ADMIN in the user namespace that owns that one, and in our own; the descriptor can be closed
- * afterwards. */
-static int32_t enterNamespace(Engine& engine, int32_t netnsFd) {
+/** enterNamespace(netnsFd, bare 0 or 1): starts the thread in the namespace that the descriptor names. It takes
+ * CAP_SYS_ADMIN in the user namespace that owns that one, and in our own; the descriptor can be closed afterwards. A bare thread
+ * gives up all capabilities once it is there. */
+static int32_t enterNamespace(Engine& engine, int32_t netnsFd, int32_t bare) {
   if (engine.epollFd < 0) return -EBADF;
   if (engine.space) return -EALREADY;
   auto* space = new (std::nothrow) NamespaceThread;
   if (!space) return -ENOMEM;
   space->netnsFd = netnsFd;
+  space->bare = bare == 1;
   sem_init(&space->asked, 0, 0);
   sem_init(&space->done, 0, 0);
   pthread_attr_t attributes;
@@ -106,7 +111,14 @@ static int32_t enterNamespace(Engine& engine, int32_t netnsFd) {
   return 0;
 }
 
+/** leaveNamespace(): ends the thread. What it created stays; it may be entered again. */
+static int32_t endThread(Engine& engine) {
+  leaveNamespace(engine);
+  return 0;
+}
+
 void bindNamespace(napi_env env, napi_value object, Engine* engine) {
+  defineHot<endThread>(env, object, "leaveNamespace", engine);
   defineHot<enterNamespace>(env, object, "enterNamespace", engine);
 }
 

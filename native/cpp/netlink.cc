@@ -68,9 +68,16 @@ napi_value netlinkSend(napi_env env, napi_callback_info info) {
 
   sockaddr_nl kernel = {};
   kernel.nl_family = AF_NETLINK;
+  iovec piece = {data, length};
+  msghdr message{};
+  message.msg_name = &kernel;
+  message.msg_namelen = sizeof kernel;
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
   ssize_t sent;
   do {
-    sent = sendto(in.integer(0), data, length, 0, reinterpret_cast<sockaddr*>(&kernel), sizeof kernel);
+    // seccomp: sendmsg
+    sent = sendmsg(in.integer(0), &message, 0);
   } while (sent < 0 && errno == EINTR);
   return in.result(sent < 0 ? -errno : static_cast<int32_t>(sent));
 }
@@ -89,6 +96,7 @@ napi_value netlinkReceive(napi_env env, napi_callback_info info) {
   for (;;) {
     sockaddr_nl from = {};
     socklen_t fromLength = sizeof from;
+    // seccomp: recvfrom
     ssize_t got = recvfrom(fd, data, size, flags, reinterpret_cast<sockaddr*>(&from), &fromLength);
     if (got < 0) {
       if (errno == EINTR) continue;

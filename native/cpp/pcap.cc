@@ -38,6 +38,7 @@ Pcap* Pcap::open(const char* path) {
 Pcap::~Pcap() {
   flush();
   if (fd_ < 0) return;
+  // seccomp[capture]: fsync
   fsync(fd_);
   ::close(fd_);
 }
@@ -45,6 +46,7 @@ Pcap::~Pcap() {
 void Pcap::flush() {
   size_t done = 0;
   while (fd_ >= 0 && done < used_) {
+    // seccomp: write
     const ssize_t written = write(fd_, buffer_ + done, used_ - done);
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) {

@@ -19,11 +19,13 @@ static std::atomic<uint64_t> pending{0};
 static std::atomic<int> wakeFd{-1};
 static_assert(std::atomic<uint64_t>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
+// seccomp: rt_sigreturn
 static void note(int number) {
   const int saved = errno;
   pending.fetch_or(uint64_t{1} << (number & 63));
   const uint64_t one = 1;
   const int fd = wakeFd.load();
+  // seccomp: write
   if (fd >= 0 && write(fd, &one, sizeof one) < 0) {
     // The counter is full or the engine is gone: whoever looks finds the bit in `pending`.
   }
@@ -57,6 +59,7 @@ static int32_t catchSignal(Engine&, int32_t number) {
 /** The lowest caught signal that was not taken yet, 0 if none. */
 static int32_t takeSignal(Engine& engine) {
   uint64_t count;
+  // seccomp: read
   if (engine.signalFd >= 0 && read(engine.signalFd, &count, sizeof count) < 0 && errno != EAGAIN) return -errno;
   const uint64_t bits = pending.load();
   if (bits == 0) return 0;

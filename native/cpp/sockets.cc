@@ -39,10 +39,12 @@ static int32_t makeSocket(Engine& engine, int32_t family, int type, int protocol
     fd = engine.spareSockets.take(engine, domain(family), type, protocol);
     if (fd < 0) return fd;
   } else {
+    // seccomp: socket(AF_INET|AF_INET6, 15:SOCK_STREAM|SOCK_DGRAM, IPPROTO_TCP|IPPROTO_UDP|IPPROTO_ICMP|IPPROTO_ICMPV6)
     fd = socket(domain(family), type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
     if (fd < 0) return -errno;
   }
   if (family == 6) {
+    // seccomp: setsockopt(_, IPPROTO_IPV6, IPV6_V6ONLY)
     const int32_t error = option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     if (error) return abandon(fd, error);
   }
@@ -52,6 +54,7 @@ static int32_t makeSocket(Engine& engine, int32_t family, int type, int protocol
 /** Queues ICMP errors with their details. An IPv6 socket may talk to mapped addresses: both families then. */
 static int32_t wantErrors(int32_t fd, int32_t family) {
   if (family == 6) {
+    // seccomp: setsockopt(_, IPPROTO_IPV6, IPV6_RECVERR) setsockopt(_, IPPROTO_IP, IP_RECVERR)
     const int32_t error = option(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
     if (error) return error;
     option(fd, IPPROTO_IP, IP_RECVERR, 1);
@@ -62,6 +65,7 @@ static int32_t wantErrors(int32_t fd, int32_t family) {
 
 /** A socket for both families: both, as for errors. */
 static int32_t wantHopLimits(Engine&, int32_t fd, int32_t family) {
+  // seccomp: setsockopt(_, IPPROTO_IP, IP_RECVTTL) setsockopt(_, IPPROTO_IPV6, IPV6_RECVHOPLIMIT)
   if (family == 4) return option(fd, IPPROTO_IP, IP_RECVTTL, 1);
   const int32_t error = option(fd, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1);
   if (!error) option(fd, IPPROTO_IP, IP_RECVTTL, 1);
@@ -69,18 +73,22 @@ static int32_t wantHopLimits(Engine&, int32_t fd, int32_t family) {
 }
 
 static int32_t wantFreebind(int32_t fd, int32_t family) {
+  // seccomp: setsockopt(_, IPPROTO_IPV6, IPV6_FREEBIND) setsockopt(_, IPPROTO_IP, IP_FREEBIND)
   return family == 6 ? option(fd, IPPROTO_IPV6, IPV6_FREEBIND, 1) : option(fd, IPPROTO_IP, IP_FREEBIND, 1);
 }
 
 static int32_t setDevice(int32_t fd, const std::string& name) {
   if (name.size() >= IFNAMSIZ) return -ENODEV;
+  // seccomp: setsockopt(_, SOL_SOCKET, SO_BINDTODEVICE)
   return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name.data(), static_cast<socklen_t>(name.size())) == 0 ? 0 : -errno;
 }
 
+// seccomp: close
 static int32_t close(Engine&, int32_t fd) { return ::close(fd) == 0 ? 0 : -errno; }
 
 static int32_t reset(Engine&, int32_t fd) {
   const linger now = {1, 0};
+  // seccomp: setsockopt(_, SOL_SOCKET, SO_LINGER)
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
   return ::close(fd) == 0 ? 0 : -errno;
 }
@@ -88,6 +96,7 @@ static int32_t reset(Engine&, int32_t fd) {
 static int32_t tcpSocket(Engine& engine, int32_t family, int32_t place) {
   const int32_t fd = makeSocket(engine, family, SOCK_STREAM, IPPROTO_TCP, place);
   if (fd < 0) return fd;
+  // seccomp: setsockopt(_, IPPROTO_TCP, TCP_NODELAY) setsockopt(_, SOL_SOCKET, SO_OOBINLINE)
   option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
   return fd;
@@ -98,6 +107,7 @@ static int32_t bindLocal(Engine& engine, int32_t fd, int32_t family) {
   if (family == 6 && isMapped(record)) option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
   sockaddr_storage address;
   const socklen_t length = fromRecord(record, family, &address);
+  // seccomp: bind
   return ::bind(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 ? 0 : -errno;
 }
 
@@ -106,6 +116,7 @@ static int32_t connect(Engine& engine, int32_t fd, int32_t family) {
   if (family == 6 && isMapped(record)) option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
   sockaddr_storage address;
   const socklen_t length = fromRecord(record, family, &address);
+  // seccomp: connect
   return ::connect(fd, reinterpret_cast<sockaddr*>(&address), length) == 0 ? 0 : -errno;
 }
 
@@ -147,6 +158,8 @@ static napi_value listenTcp(napi_env env, napi_callback_info info) {
   if (!error) error = option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   if (!error) error = option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
   if (!error) error = bindLocal(engine, fd, family);
+  // seccomp: setsockopt(_, SOL_SOCKET, SO_REUSEADDR)
+  // seccomp[pasta]: listen
   if (!error && listen(fd, backlog) < 0) error = -errno;
   return arguments.result(error ? abandon(fd, error) : fd);
 }
@@ -154,10 +167,12 @@ static napi_value listenTcp(napi_env env, napi_callback_info info) {
 static int32_t accept(Engine& engine, int32_t listener) {
   sockaddr_storage address;
   socklen_t length = sizeof address;
+  // seccomp: accept4
   const int fd = accept4(listener, reinterpret_cast<sockaddr*>(&address), &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) return -errno;
   toRecord(reinterpret_cast<sockaddr*>(&address), engine.address + addressRemote);
   length = sizeof address;
+  // seccomp: getsockname
   if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) < 0) return abandon(fd, -errno);
   toRecord(reinterpret_cast<sockaddr*>(&address), engine.address + addressLocal);
   return fd;
@@ -166,16 +181,21 @@ static int32_t accept(Engine& engine, int32_t listener) {
 static int32_t socketError(Engine&, int32_t fd) {
   int value = 0;
   socklen_t length = sizeof value;
+  // seccomp: getsockopt(_, SOL_SOCKET, SO_ERROR)
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &value, &length) == 0 ? value : -errno;
 }
 
+// seccomp: shutdown
 static int32_t shutdownWrite(Engine&, int32_t fd) { return shutdown(fd, SHUT_WR) == 0 ? 0 : -errno; }
 
+// seccomp: setsockopt(_, IPPROTO_TCP, TCP_MAXSEG)
 static int32_t setMss(Engine&, int32_t fd, int32_t mss) { return option(fd, IPPROTO_TCP, TCP_MAXSEG, mss); }
 
+// seccomp: setsockopt(_, SOL_SOCKET, SO_KEEPALIVE)
 static int32_t setKeepalive(Engine&, int32_t fd) { return option(fd, SOL_SOCKET, SO_KEEPALIVE, 1); }
 
 static int32_t setHopLimit(Engine&, int32_t fd, int32_t family, int32_t hopLimit) {
+  // seccomp: setsockopt(_, IPPROTO_IPV6, IPV6_UNICAST_HOPS) setsockopt(_, IPPROTO_IP, IP_TTL)
   return family == 6 ? option(fd, IPPROTO_IPV6, IPV6_UNICAST_HOPS, hopLimit)
                      : option(fd, IPPROTO_IP, IP_TTL, hopLimit);
 }
@@ -187,6 +207,7 @@ static int32_t queueErrors(Engine&, int32_t fd, int32_t family, int32_t on) {
 static int32_t setReuseAddress(Engine&, int32_t fd) { return option(fd, SOL_SOCKET, SO_REUSEADDR, 1); }
 
 static int32_t setPeekOffset(Engine&, int32_t fd, int32_t offset) {
+  // seccomp: setsockopt(_, SOL_SOCKET, SO_PEEK_OFF)
   return option(fd, SOL_SOCKET, SO_PEEK_OFF, offset);
 }
 
@@ -201,6 +222,7 @@ static int32_t probePeekOffset(Engine&, int32_t family) {
 
 /** Room for datagrams that arrive while this process waits for its processor: the usual buffer holds less than 300, which a
  * sender makes in a fraction of a millisecond. The kernel grants as much as net.core.rmem_max. */
+// seccomp: setsockopt(_, SOL_SOCKET, SO_RCVBUF)
 static int32_t wantBursts(int fd) { return option(fd, SOL_SOCKET, SO_RCVBUF, 1 << 20); }
 
 static int32_t udpSocket(Engine& engine, int32_t family, int32_t freebind, int32_t place) {
@@ -222,10 +244,12 @@ static napi_value listenUdp(napi_env env, napi_callback_info info) {
   if (fd < 0) return arguments.result(fd);
   int32_t error = prepareListener(fd, family, dualStack, arguments.text(2), arguments.integer(3) != 0);
   if (!error) error = wantBursts(fd);
+  // seccomp: setsockopt(_, IPPROTO_IPV6, IPV6_RECVPKTINFO) setsockopt(_, IPPROTO_IP, IP_PKTINFO)
   if (!error && family == 6) error = option(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
   if (!error && family == 4) error = option(fd, IPPROTO_IP, IP_PKTINFO, 1);
   if (!error) error = wantHopLimits(engine, fd, family);
   // Groups that the host is in (groups.cc) reach the port; an IPv6 socket hears those of IPv4 only if told so.
+  // seccomp: setsockopt(_, IPPROTO_IP, IP_MULTICAST_ALL)
   if (!error) option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 1);
   if (!error) error = bindLocal(engine, fd, family);
   // Only now: bound without it, so that a port in use is noticed; with it from here on, so that the sockets of flows

@@ -27,6 +27,7 @@ int32_t SpareSockets::take(Engine& engine, int domain, int type, int protocol) {
   if (shelf->count == 0) {
     const int32_t result = atPlace(engine, placeNamespace, [&]() -> int32_t {
       while (shelf->count < shelfMax) {
+        // seccomp[pasta]: socket(AF_INET|AF_INET6, 15:SOCK_STREAM|SOCK_DGRAM, IPPROTO_TCP|IPPROTO_UDP)
         const int fd = socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
         // Whatever kept the others away, one is enough for now.
         if (fd < 0) return shelf->count > 0 ? 0 : -errno;

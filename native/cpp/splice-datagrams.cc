@@ -192,6 +192,7 @@ static int32_t peekAddresses(Engine& engine, int32_t fd) {
 /** Lets the kernel hand over datagrams that it got as one as one. */
 static int32_t wantMerged(Engine&, int32_t fd) {
   const int on = 1;
+  // seccomp[pasta]: setsockopt(_, SOL_UDP, UDP_GRO)
   return setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on) == 0 ? 0 : -errno;
 }
 

@@ -58,6 +58,7 @@ Splicer::~Splicer() {
 
 int32_t Splicer::makePipe(Pipe& pipe) {
   int ends[2];
+  // seccomp[pasta]: pipe2 fcntl(_, F_SETPIPE_SZ|F_GETPIPE_SZ)
   if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) < 0) return -errno;
   // Fails once the user has more than fs.pipe-user-pages-soft: then it stays as small as it came.
   if (want_ > 0) fcntl(ends[0], F_SETPIPE_SZ, want_);
@@ -153,6 +154,7 @@ class Stream {
 
   /** From the pipe to the target. */
   void drain() {
+    // seccomp[pasta]: splice
     const ssize_t sent = splice(splicer_.pipe(pipe_)->read, nullptr, to_, nullptr, static_cast<size_t>(pending_),
                                 SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     if (sent > 0) {
@@ -195,6 +197,7 @@ class Stream {
       sourceError();
       return;
     }
+    // seccomp[pasta]: sendto
     const ssize_t sent = send(to_, splicer_.scratch, static_cast<size_t>(got), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN) {
       targetFailed();
@@ -257,6 +260,7 @@ static int32_t spliceDropPipe(Engine& engine, int32_t pipe) {
 
 static int32_t unsent(Engine&, int32_t fd) {
   int value = 0;
+  // seccomp[pasta]: ioctl(_, SIOCOUTQNSD)
   return ioctl(fd, SIOCOUTQNSD, &value) == 0 ? value : -errno;
 }
 

@@ -13,6 +13,7 @@ static int32_t sendGathered(int32_t fd, iovec* iovecs, size_t count) {
   msghdr message{};
   message.msg_iov = iovecs;
   message.msg_iovlen = count;
+  // seccomp: sendmsg
   const ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent < 0 ? -errno : static_cast<int32_t>(sent);
 }
@@ -58,6 +59,7 @@ static int32_t peekIntoFrames(Engine& engine, int32_t fd, int32_t row, int32_t c
   msghdr message{};
   message.msg_iov = engine.iovecs;
   message.msg_iovlen = used < gatherMax ? used : gatherMax;
+  // seccomp: recvmsg
   const ssize_t got = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
   if (got < 0) return -errno;
   if (skip == 0) return static_cast<int32_t>(got);
@@ -67,6 +69,7 @@ static int32_t peekIntoFrames(Engine& engine, int32_t fd, int32_t row, int32_t c
 
 static int32_t discard(Engine&, int32_t fd, int32_t bytes) {
   if (bytes < 0) return -EINVAL;
+  // seccomp: recvfrom
   const ssize_t gone = recv(fd, nullptr, static_cast<size_t>(bytes), MSG_TRUNC | MSG_DONTWAIT);
   return gone < 0 ? -errno : static_cast<int32_t>(gone);
 }

@@ -163,6 +163,7 @@ static int32_t receive(TapLink& link) {
   bool more = link.fd >= 0 && error == 0;
   // Frames that are dropped count too: the turn must end.
   for (int32_t reads = 0; more && reads < rxFrameMax && at < batchBytesMax; reads++) {
+    // seccomp: read
     const ssize_t got = read(link.fd, engine.arena + at, readBytesMax);
     if (got > 0) {
       if (takeFrame(link, rows, at, static_cast<size_t>(got))) {
@@ -199,6 +200,8 @@ static bool losesFrame(int error) {
 /** Writes one frame that lies in pieces. @returns false when the device is gone */
 static bool put(TapLink& link, const iovec* pieces, int count) {
   for (;;) {
+    // seccomp: write
+    // seccomp[pasta]: writev
     const ssize_t done = count == 1 ? write(link.fd, pieces->iov_base, pieces->iov_len) : writev(link.fd, pieces, count);
     if (done >= 0) return true;
     if (errno == EINTR) continue;

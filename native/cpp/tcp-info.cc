@@ -48,6 +48,7 @@ static int32_t fixBuffer(int fd) {
   const int half = nearBufferBytes / 2;
   int size = 0;
   socklen_t length = sizeof size;
+  // seccomp: setsockopt(_, SOL_SOCKET, SO_SNDBUF) getsockopt(_, SOL_SOCKET, SO_SNDBUF)
   setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &half, sizeof half);
   return getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &length) == 0 ? size : 0;
 }
@@ -64,6 +65,7 @@ static void growBuffer(Engine& engine, int32_t fd, int32_t minRtt) {
     if (buffer < engine.nearBuffer) buffer = fixBuffer(fd);
   } else if (engine.info[infoSendQueued] > buffer - buffer / 3) {
     pollfd look = {fd, POLLOUT, 0};
+    // seccomp: poll@x86-64 ppoll@aarch64
     poll(&look, 1, 0);
   }
 }
@@ -71,6 +73,7 @@ static void growBuffer(Engine& engine, int32_t fd, int32_t minRtt) {
 static int32_t tcpInfo(Engine& engine, int32_t fd) {
   tcp_info info{};
   socklen_t have = sizeof info;
+  // seccomp: getsockopt(_, IPPROTO_TCP, TCP_INFO)
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &have) < 0) return -errno;
   int32_t* const out = engine.info;
   out[infoBytesAcked] = static_cast<int32_t>(info.tcpi_bytes_acked);
@@ -82,12 +85,14 @@ static int32_t tcpInfo(Engine& engine, int32_t fd) {
 
   uint32_t memory[SK_MEMINFO_VARS];
   have = sizeof memory;
+  // seccomp: getsockopt(_, SOL_SOCKET, SO_MEMINFO)
   const bool told = getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &have) == 0;
   out[infoSendBuffer] = told && have > SK_MEMINFO_SNDBUF * 4 ? static_cast<int32_t>(memory[SK_MEMINFO_SNDBUF]) : -1;
   out[infoSendQueued] =
       told && have > SK_MEMINFO_WMEM_QUEUED * 4 ? static_cast<int32_t>(memory[SK_MEMINFO_WMEM_QUEUED]) : -1;
 
   int queued = 0;
+  // seccomp: ioctl(_, SIOCOUTQ)
   out[infoUnacknowledged] = ioctl(fd, SIOCOUTQ, &queued) == 0 ? queued : -1;
   if (out[infoSendBuffer] > 0) growBuffer(engine, fd, out[infoMinRtt]);
   return 0;

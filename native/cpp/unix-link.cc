@@ -90,6 +90,7 @@ static int32_t watchListener(UnixLink& link) {
 static pid_t peerPid(int fd) {
   ucred credentials{};
   socklen_t length = sizeof credentials;
+  // seccomp[passt]: getsockopt(_, SOL_SOCKET, SO_PEERCRED)
   return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 ? credentials.pid : 0;
 }
 
@@ -97,6 +98,7 @@ static pid_t peerPid(int fd) {
 static int32_t attachClient(UnixLink& link, int fd) {
   // As much as the host allows; the kernel clamps to net.core.wmem_max and rmem_max.
   const int bytes = INT_MAX / 2;
+  // seccomp: setsockopt(_, SOL_SOCKET, SO_SNDBUF|SO_RCVBUF)
   setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
   setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
   link.clientFd = fd;
@@ -129,6 +131,7 @@ static void dropClient(UnixLink& link) {
 /** Whether the client has closed its end, though there may be data left to read. */
 static bool clientGone(const UnixLink& link) {
   pollfd look = {link.clientFd, POLLRDHUP, 0};
+  // seccomp: poll@x86-64 ppoll@aarch64
   return poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
@@ -138,6 +141,7 @@ static void acceptClients(UnixLink& link) {
   if (link.clientFd >= 0 && clientGone(link)) return;
   link.engine.sourceEvents[link.source] = 0;
   for (int i = 0; i < acceptMax; i++) {
+    // seccomp: accept4
     const int fd = accept4(link.listenFd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) return;
     if (link.clientFd < 0) {
@@ -167,6 +171,7 @@ static int32_t readMore(UnixLink& link) {
     link.tail -= link.head;
     link.head = 0;
   }
+  // seccomp: recvfrom
   const ssize_t got = recv(link.clientFd, area + link.tail, readBytesMax, MSG_DONTWAIT);
   if (got < 0) return errno == EAGAIN || errno == EINTR ? 0 : -errno;
   if (got == 0) return -ECONNRESET;
@@ -251,10 +256,12 @@ static int32_t flush(UnixLink& link, int32_t to) {
     msghdr message{};
     message.msg_iov = const_cast<iovec*>(transmit.pieces());
     message.msg_iovlen = transmit.pieceCount();
+    // seccomp: sendmsg
     const ssize_t sent = sendmsg(link.clientFd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno != EAGAIN && errno != ENOBUFS) {
       // The client is gone. What it sent before may still be read: its end will follow.
+      // seccomp: shutdown
       shutdown(link.clientFd, SHUT_RDWR);
       transmit.clear();
       link.state[stateBlocked] = 0;

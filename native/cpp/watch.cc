@@ -20,6 +20,7 @@ napi_value takeChild(napi_env env, napi_callback_info info) {
   int status = 0;
   pid_t ended;
   do {
+    // seccomp[pasta,command]: wait4
     ended = waitpid(in.integer(0), &status, WNOHANG);
   } while (ended < 0 && errno == EINTR);
   if (ended < 0) return in.result(-errno);
@@ -35,14 +36,14 @@ napi_value openProcess(napi_env env, napi_callback_info info) {
   return in.result(fd < 0 ? -errno : static_cast<int32_t>(fd));
 }
 
-// watchDirectory(path): a non-blocking descriptor that is readable once entries of a directory were removed, or the directory
-// itself (inotify(7)). What was removed is not told: look. @returns it or -errno
+// watchDirectory(path): a non-blocking descriptor that is readable once something happened to entries of a directory, or to the
+// directory itself (inotify(7)); `entryGone` tells what. @returns it or -errno
 napi_value watchDirectory(napi_env env, napi_callback_info info) {
   Arguments in(env, info);
   const std::string path = in.text(0);
   const int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
   if (fd < 0) return in.result(-errno);
-  const uint32_t mask = IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+  const uint32_t mask = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_ONLYDIR;
   if (inotify_add_watch(fd, path.c_str(), mask) < 0) {
     const int error = errno;
     close(fd);
@@ -51,14 +52,25 @@ napi_value watchDirectory(napi_env env, napi_callback_info info) {
   return in.result(fd);
 }
 
-// drain(fd): reads and forgets what a non-blocking descriptor has to say. @returns 0 or -errno
-napi_value drain(napi_env env, napi_callback_info info) {
+// entryGone(fd, name): reads what a descriptor of watchDirectory has to say. No file is looked at: there may be no way there any
+// more. @returns 1 when the entry was removed, renamed or replaced, or the directory is gone, else 0; or -errno
+napi_value entryGone(napi_env env, napi_callback_info info) {
   Arguments in(env, info);
-  char room[4096];
+  const std::string name = in.text(1);
+  alignas(inotify_event) char room[4096];
+  int32_t gone = 0;
   for (;;) {
+    // seccomp: read
     const ssize_t length = read(in.integer(0), room, sizeof room);
-    if (length > 0 || (length < 0 && errno == EINTR)) continue;
-    return in.result(length == 0 || errno == EAGAIN ? 0 : -errno);
+    if (length < 0 && errno == EINTR) continue;
+    if (length <= 0) return in.result(length < 0 && errno != EAGAIN ? -errno : gone);
+    for (ssize_t at = 0; at + static_cast<ssize_t>(sizeof(inotify_event)) <= length;) {
+      const auto* const event = reinterpret_cast<const inotify_event*>(room + at);
+      at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
+      if (event->mask & (IN_DELETE_SELF | IN_UNMOUNT)) gone = 1;
+      // Padded with zeros, absent for the directory itself.
+      if (event->len > 0 && name == event->name) gone = 1;
+    }
   }
 }
 
@@ -68,7 +80,7 @@ void registerWatch(napi_env env, napi_value exports) {
   define(env, exports, "takeChild", takeChild);
   define(env, exports, "openProcess", openProcess);
   define(env, exports, "watchDirectory", watchDirectory);
-  define(env, exports, "drain", drain);
+  define(env, exports, "entryGone", entryGone);
 }
 
 }  // namespace passt

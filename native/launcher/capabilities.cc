@@ -17,13 +17,15 @@ constexpr uint64_t kept =
     // Forwarded ports below ip_unprivileged_port_start.
     bit(CAP_NET_BIND_SERVICE) |
     // Root can create its PID file and socket in directories of other users, as callers expect.
-    bit(CAP_DAC_OVERRIDE);
+    bit(CAP_DAC_OVERRIDE) |
+    // Namespaces and an empty root, where user namespaces are not for everybody.
+    bit(CAP_SYS_ADMIN) | bit(CAP_SYS_CHROOT);
 
 /** passt, started as root, becomes another user when all that is open. */
 constexpr uint64_t keptByPasst = bit(CAP_SETUID) | bit(CAP_SETGID);
 
-/** pasta has done so already. It enters the network namespace and sets it up. */
-constexpr uint64_t keptByPasta = bit(CAP_SYS_ADMIN) | bit(CAP_NET_ADMIN);
+/** pasta has done so already. It sets the network namespace up. */
+constexpr uint64_t keptByPasta = bit(CAP_NET_ADMIN);
 
 /** The kernel takes each set as two words. */
 void setHalves(__user_cap_data_struct (&data)[2], uint32_t __user_cap_data_struct::*set, uint64_t value) {

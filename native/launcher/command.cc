@@ -77,6 +77,12 @@ Command readCommand(int argc, char** argv) {
       case foregroundOption:
         command.foreground = true;
         break;
+      case noSealOption:
+        command.noSeal = true;
+        break;
+      case noJitOption:
+        command.noJit = true;
+        break;
       case descriptorOption:
         command.descriptor = parseDescriptor(optarg);
         break;

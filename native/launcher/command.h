@@ -15,6 +15,9 @@ struct Command {
   Program program = Program::passt;
   /** Whether to stay in the foreground: asked for, or there is only a text to show, or a command to spawn. */
   bool foreground = false;
+  /** Whether to serve without the seal, and without a compiler of machine code. */
+  bool noSeal = false;
+  bool noJit = false;
   /** Whether nothing but a text is to be shown: help, version, usage after an error. */
   bool inquiry = false;
   /** Number of the guest's connected socket, or -1. */

@@ -117,6 +117,10 @@ int run(int argc, char** argv, char** environ) {
     fprintf(stderr, "Could not move --fd descriptor: %s\n", strerror(error));
     return 1;
   }
+  if (command.noSeal && !command.foreground && geteuid() == 0) {
+    fprintf(stderr, "--no-seal needs --foreground when started as root\n");
+    return 1;
+  }
   resetSignals();
   Report report;
   Preparation prepared;
@@ -154,6 +158,7 @@ int run(int argc, char** argv, char** environ) {
 
   std::vector<std::string> arguments = {name};
   for (const char* flag : runtimeFlags) arguments.push_back(flag);
+  if (command.noJit) arguments.push_back(noJitFlag);
   arguments.push_back(installation.program);
   for (int i = 1; i < argc; i++) arguments.push_back(argv[i]);
   std::vector<std::string> environment = programEnvironment(environ, report);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <csignal>
 #include <cstdint>
 #include <cstring>
 #include <fcntl.h>
@@ -137,7 +136,7 @@ void sendContent(const std::string& text) {
   }
 }
 
-[[noreturn]] void beWatcher(const Command& command, int end, pid_t parent, int argc, char** argv) {
+[[noreturn]] void beWatcher(const Command& command, int end, int argc, char** argv) {
   if (end != peer && dup2(end, peer) < 0) _exit(1);
   // Whatever callers wait for the end of must not be held open here.
   closeFrom(peer + 1);
@@ -156,9 +155,7 @@ void sendContent(const std::string& text) {
   if (!isPasta && chooseIdentity(command.user, identity) == Choice::change && becomeIdentity(identity) != 0) _exit(1);
   dropCapabilities();
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  // After the change of user, which clears it.
-  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-  if (getppid() != parent) _exit(0);
+  // Until the other end of the socket is closed: the program may go on in a child of the process that started us.
   watch();
 }
 
@@ -169,9 +166,8 @@ int startResolverWatch(const Command& command, int argc, char** argv) {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return -1;
   const int room = 4 * static_cast<int>(resolverBytesMax);
   setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-  const pid_t self = getpid();
   const pid_t pid = fork();
-  if (pid == 0) beWatcher(command, ends[1], self, argc, argv);
+  if (pid == 0) beWatcher(command, ends[1], argc, argv);
   close(ends[1]);
   if (pid < 0) {
     close(ends[0]);

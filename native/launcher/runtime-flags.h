@@ -23,4 +23,7 @@ inline constexpr const char* runtimeFlags[] = {
     "--no-warnings",
 };
 
+/** For --no-jit. */
+inline constexpr const char* noJitFlag = "--jitless";
+
 }  // namespace launcher

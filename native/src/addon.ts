@@ -77,7 +77,8 @@ export interface RawEngine {
 
   openCapture(path: string): number
   closeCapture(): number
-  enterNamespace(netnsFd: number): number
+  enterNamespace(netnsFd: number, bare: number): number
+  leaveNamespace(): number
   netlinkOpenInNamespace(groups: number, nonBlocking: number): number
   createUnixLink(state: Int32Array): RawUnixLink | number
   createTapLink(state: Int32Array): RawTapLink | number

@@ -55,7 +55,13 @@ test.skipIf(!isThere(CROSS_COMPILER))(
   "addon and launcher compile for aarch64 without a warning",
   { timeout: TIMEOUT_MS },
   () => {
-    const options = [...FLAGS, "-fsyntax-only", "-DNAPI_VERSION=9", `-I${HEADERS}`]
+    const options = [
+      ...FLAGS,
+      "-fsyntax-only",
+      "-DNAPI_VERSION=9",
+      `-I${HEADERS}`,
+      `-I${join(ROOT, "build/generated")}`,
+    ]
     const inputs = [...sources("cpp"), ...sources("launcher")]
     const result = spawnSync(CROSS_COMPILER, [...options, ...inputs], { encoding: "utf8" })
     expect([result.stderr, result.status]).toEqual(["", 0])

@@ -185,11 +185,16 @@ export class NativeKernel implements Kernel {
     return this.raw.readError(fd, row, bytes)
   }
 
-  /** Starts a thread in another network namespace, once; from then on sockets can be created there.
+  /** Starts a thread in another network namespace; from then on sockets can be created there.
    * @param netnsFd an open nsfs file, /proc/PID/ns/net or the like; it can be closed afterwards
+   * @param bare whether the thread gives up all capabilities, once it is there: it can make sockets, but no devices
    * @returns 0 or -errno: EPERM without CAP_SYS_ADMIN in our user namespace and in the one that owns the other */
-  enterNamespace(netnsFd: number): number {
-    return this.raw.enterNamespace(netnsFd)
+  enterNamespace(netnsFd: number, bare = false): number {
+    return this.raw.enterNamespace(netnsFd, bare ? 1 : 0)
+  }
+  /** Ends that thread. What was made in the namespace stays, and it may be entered again. */
+  leaveNamespace(): void {
+    this.raw.leaveNamespace()
   }
   /** As `netlinkOpen`, in the namespace that was entered. @returns the descriptor, or -errno: ENONET before */
   netlinkOpenInNamespace(groups: number, nonBlocking: boolean): number {

@@ -6,7 +6,7 @@ import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it, test } from "vitest"
 import { runChild } from "./test-support/child.ts"
 import { bench } from "./test-support/loopback.ts"
-import { drain, openProcess, takeChild, watchDirectory } from "./watch.ts"
+import { entryGone, openProcess, takeChild, watchDirectory } from "./watch.ts"
 
 const EAGAIN = -11
 const ENOENT = -2
@@ -21,22 +21,24 @@ describe("watchDirectory", () => {
   })
   afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
-  it.each<[string, () => void]>([
-    ["a file is removed", () => rmSync(join(folder, "dir/file"))],
-    ["a file is renamed", () => renameSync(join(folder, "dir/file"), join(folder, "dir/other"))],
-    ["the directory is removed", () => rmSync(join(folder, "dir"), { recursive: true })],
-    ["the directory is renamed", () => renameSync(join(folder, "dir"), join(folder, "elsewhere"))],
-  ])("tells that %s", (_what, act) => {
+  it.each<[string, number, () => void]>([
+    ["the file is removed", 1, () => rmSync(join(folder, "dir/file"))],
+    ["the file is renamed", 1, () => renameSync(join(folder, "dir/file"), join(folder, "dir/elsewhere"))],
+    ["the file is replaced", 1, () => renameSync(join(folder, "dir/other"), join(folder, "dir/file"))],
+    ["the directory is removed", 1, () => rmSync(join(folder, "dir"), { recursive: true })],
+    ["another file is removed", 0, () => rmSync(join(folder, "dir/other"))],
+  ])("tells when %s: %i", (_what, gone, act) => {
     mkdirSync(join(folder, "dir"))
     writeFileSync(join(folder, "dir/file"), "")
+    writeFileSync(join(folder, "dir/other"), "")
     const { kernel } = bench()
     const fd = watchDirectory(join(folder, "dir"))
     kernel.watchLevel(fd, 5)
     writeFileSync(join(folder, "dir/new"), "")
-    expect(kernel.wait(0)).toBe(0)
+    expect([kernel.wait(0), entryGone(fd, "file")]).toEqual([0, 0])
     act()
     expect([kernel.wait(1000), kernel.events[0]]).toEqual([1, 5])
-    expect([drain(fd), kernel.wait(0)]).toEqual([0, 0])
+    expect([entryGone(fd, "file"), kernel.wait(0)]).toEqual([gone, 0])
     closeSync(fd)
     kernel.destroy()
   })

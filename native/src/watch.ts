@@ -8,7 +8,7 @@ interface WatchAddon {
   takeChild(pid: number): number
   openProcess(pid: number): number
   watchDirectory(path: string): number
-  drain(fd: number): number
+  entryGone(fd: number, name: string): number
 }
 
 const calls = addon as unknown as WatchAddon
@@ -24,13 +24,14 @@ export function openProcess(pid: number): number {
   return calls.openProcess(pid)
 }
 
-/** @returns a descriptor that is readable once entries of a directory were removed, or the directory itself; `drain` it, and
- *   look at what is left */
+/** @returns a descriptor that is readable once something happened to entries of a directory, or the directory itself is gone;
+ *   `entryGone` tells what */
 export function watchDirectory(path: string): number {
   return calls.watchDirectory(path)
 }
 
-/** Reads and forgets what a non-blocking descriptor has to say. */
-export function drain(fd: number): number {
-  return calls.drain(fd)
+/** Reads what a descriptor of `watchDirectory` has to say, without looking at any file.
+ * @returns 1 when the entry was removed, renamed or replaced, or the directory is gone; 0 when not; or -errno */
+export function entryGone(fd: number, name: string): number {
+  return calls.entryGone(fd, name)
 }

@@ -1,39 +1,42 @@
 /**
  * Assembles the packages, in the order in which things may fail, and runs the loop.
  *
- *   log → identity → host → rules → socket, PID file → listen → leave root → capture → ready → loop
+ *   log → identity → host → rules → socket, PID file → listen → capture → sandbox, leave root → background → privileges →
+ *   ready → loop
  */
 import type { Launch, PasstOptions } from "@passt/cli"
 import { REF_LINK, REF_SHIFT } from "@passt/core"
 import { chooseIdentity, errnoText, guestLines, ServiceManager } from "@passt/host"
 import {
-  dropCapabilities,
-  dropRoot,
   isInitialUserNamespaceRoot,
   lookupGroup,
   lookupUser,
   raiseFileLimit,
-  setNoNewPrivs,
   setProcessName,
   SIGNAL,
 } from "@passt/native"
 import {
   assemble,
-  becomeDaemon,
+  closeSeal,
   checkResult,
   Chores,
   createKernel,
   describeGuest,
+  dropPrivileges,
   externalRef,
   forwardRules,
+  goToBackground,
   HostFollower,
+  isolate,
   listen,
   openLog,
+  openNull,
   openPidFile,
+  prepareMemory,
+  requireSeal,
   StartError,
   StatsTable,
   tellConfiguration,
-  writePidFile,
 } from "@passt/program"
 import { UnixLink } from "@passt/transport-unix"
 
@@ -60,12 +63,13 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   const { kernel, frames } = createKernel()
   let clientGone = false
   const link = new UnixLink(kernel, frames, {
-    connected: (pid) => logger.info(`accepted connection from PID ${pid}`),
+    // Processes outside have no number in our PID namespace.
+    connected: (pid) => logger.info(pid > 0 ? `accepted connection from PID ${pid}` : "accepted connection"),
     disconnected: (errno) => {
       clientGone = true
       logger.info(errno === EPROTO ? "Bad frame size from guest, resetting connection" : "Client connection closed")
     },
-    turnedAway: (pid) => logger.info(`discarding connection from PID ${pid}`),
+    turnedAway: (pid) => logger.info(pid > 0 ? `discarding connection from PID ${pid}` : "discarding connection"),
   })
   openLink(link, options, launch)
   if (link.path !== "") made.push(link.path)
@@ -74,19 +78,11 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   const assembly = assemble(options, config, kernel, link, rules, logger)
   const { engine, followNeighbours } = assembly
   listen(engine)
-  // Low ports are bound by now, files are open: nothing that follows needs a privilege.
-  if (identity.identity) {
-    const { uid, gid } = identity.identity
-    checkResult(`Couldn't change to user ${uid}`, dropRoot(uid, gid))
-  }
   if (options.pcapFile !== null) {
     const result = kernel.openCapture(options.pcapFile)
     if (result < 0) logger.error(`Couldn't open capture file ${options.pcapFile}: ${errnoText(-result)}`)
     else logger.info(`Saving packet capture to ${options.pcapFile}`)
   }
-  setNoNewPrivs()
-  dropCapabilities()
-
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
   kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), [SIGNAL.terminate, SIGNAL.quit])
   const chores = new Chores()
@@ -109,11 +105,31 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
 
   tellConfiguration(logger, options, config, rules)
   if (link.path !== "") for (const line of guestLines(link.path)) logger.info(line)
-  writePidFile(pidFile, options.pidFile)
+
+  // Low ports are bound, files are open: nothing that follows needs a privilege, or a file.
+  const nullFd = openNull()
   const launcherPid = launch.readyFd === null ? 0 : process.ppid
   const manager = new ServiceManager({ environment: process.env, pid: process.pid, launcherPid })
-  manager.ready(link.path === "" ? "Ready for the guest" : `Ready for the guest on ${link.path}`)
-  if (launch.readyFd !== null) becomeDaemon(logger, launch.readyFd)
+  if (options.seal) {
+    requireSeal()
+    prepareMemory()
+  }
+  const report = isolate({
+    identity: identity.identity ?? null,
+    userNamespace: true,
+    pidNamespace: launch.readyFd !== null,
+    chrootFallback: options.chrootFallback,
+  })
+  const background = goToBackground(launch, logger, nullFd, { fd: pidFile, path: options.pidFile })
+  dropPrivileges(logger, report, -1, false)
+  background.detach()
+  if (options.seal) {
+    const file = options.logFile === null ? [] : (["log-file"] as const)
+    const capture = options.pcapFile === null ? [] : (["capture"] as const)
+    closeSeal(logger, "passt", ["passt", ...file, ...capture])
+  }
+  manager.ready(link.path === "" ? "Ready for the guest" : `Ready for the guest on ${link.path}`, background.pid)
+  background.ready()
 
   return () => {
     while (!stop && !(options.oneOff && clientGone)) {

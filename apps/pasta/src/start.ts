@@ -1,12 +1,13 @@
 /**
  * Assembles the packages, in the order in which things may fail, and runs the loop.
  *
- *   log → host → rules → enter namespace → interface → PID file → listen → capture → privileges → ready, go → loop
+ *   log → host → rules → enter namespace → interface → PID file → listen → capture → sandbox → background → enter namespace
+ *   again → privileges → ready, go → loop
  *
  * The launcher has been here before: user and user namespace are what they are to be, the network namespace is an open
  * descriptor, and a command to spawn waits in it.
  */
-import { closeSync, readFileSync, writeSync } from "node:fs"
+import { closeSync, openSync, readSync, writeSync } from "node:fs"
 import type { Launch, PastaOptions } from "@passt/cli"
 import { type FrameTable, type Link, NoLink, REF_LINK, REF_SHIFT } from "@passt/core"
 import {
@@ -20,34 +21,37 @@ import {
 } from "@passt/host"
 import {
   CAPABILITY_BIND_SERVICE,
-  dropCapabilities,
   lookupGroup,
   lookupUser,
   type NativeKernel,
   raiseFileLimit,
-  setNoNewPrivs,
   setProcessName,
   SIGNAL,
   takeChild,
 } from "@passt/native"
 import {
   assemble,
-  becomeDaemon,
+  closeSeal,
   checkResult,
   Chores,
   createKernel,
   describeGuest,
+  dropPrivileges,
   externalRef,
   forwardRules,
+  goToBackground,
   HostFollower,
   type GuestConfig,
+  isolate,
   listen,
   openLog,
+  openNull,
   openPidFile,
+  prepareMemory,
+  requireSeal,
   StartError,
   StatsTable,
   tellConfiguration,
-  writePidFile,
 } from "@passt/program"
 import { TapLink } from "@passt/transport-tap"
 import { watchNamespace } from "./end.ts"
@@ -84,7 +88,6 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   const rules = forwardRules(options, config, true)
   const { kernel, frames } = createKernel()
   checkResult("Couldn't enter network namespace", kernel.enterNamespace(launch.netnsFd))
-  closeSync(launch.netnsFd)
   const { link, name } = openInterface(options, config, kernel, frames, logger)
   const pidFile = openPidFile(options.pidFile, made, launch.pidFileFd)
   kernel.enableSplice()
@@ -98,11 +101,9 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
     if (result < 0) logger.error(`Couldn't open capture file ${options.pcapFile}: ${errnoText(-result)}`)
     else logger.info(`Saving packet capture to ${options.pcapFile}`)
   }
-  const watch = options.quitWithNamespace ? watchNamespace(options.target, launch.netnsDirectoryFd) : undefined
+  const watch = options.quitWithNamespace ? watchNamespace(options.target, launch.netnsDirectoryFd, logger) : undefined
   if (watch && watch.fd >= 0) kernel.watchLevel(watch.fd, externalRef(EXTERNAL_NAMESPACE))
-  // What is left to do needs at most one: ports that open later may be low.
-  setNoNewPrivs()
-  dropCapabilities(CAPABILITY_BIND_SERVICE)
+  const child = command ? followCommand(command.pid) : undefined
 
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
   const signals = [SIGNAL.terminate, SIGNAL.quit, ...(command ? [SIGNAL.child, SIGNAL.interrupt] : [])]
@@ -122,22 +123,47 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   let status = -1
   engine.onExternal = (index) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
-    else if (index === EXTERNAL_SIGNAL) status = takeSignals(kernel, command?.pid ?? 0, status)
+    else if (index === EXTERNAL_SIGNAL) status = takeSignals(kernel, child, status)
     else if (index === EXTERNAL_HOST) follower?.hostChanged()
     else if (index === EXTERNAL_RESOLVERS) follower?.resolversChanged()
     else if (watch?.gone()) status = namespaceGone(logger, watch.name)
   }
 
   tellConfiguration(logger, options, config, rules, name === "" ? {} : { namespaceInterface: name })
-  // It may have gone before it was watched.
-  if (watch && watch.fd < 0 && watch.gone()) status = namespaceGone(logger, watch.name)
-  writePidFile(pidFile, options.pidFile)
+  if (watch?.goneBefore) status = namespaceGone(logger, watch.name)
+
+  const nullFd = openNull()
   const launcherPid = launch.readyFd === null ? 0 : process.ppid
   // A command inherits the variable: then readiness is for the command to tell.
   const environment = command ? {} : process.env
   const manager = new ServiceManager({ environment, pid: process.pid, launcherPid })
-  manager.ready(`Serving ${watch?.name ?? "a namespace"}`)
-  if (launch.readyFd !== null) becomeDaemon(logger, launch.readyFd)
+  if (options.seal) {
+    requireSeal()
+    prepareMemory()
+  }
+  // The thread in the namespace would stay behind in the old root, and in the parent.
+  kernel.leaveNamespace()
+  const report = isolate({
+    identity: null,
+    // The launcher has joined or made the one that the namespace's owner knows us by.
+    userNamespace: false,
+    pidNamespace: launch.readyFd !== null,
+    chrootFallback: options.chrootFallback,
+  })
+  const background = goToBackground(launch, logger, nullFd, { fd: pidFile, path: options.pidFile })
+  checkResult("Couldn't enter network namespace again", kernel.enterNamespace(launch.netnsFd, true))
+  closeSync(launch.netnsFd)
+  // What is left to do needs at most one: ports that open later may be low.
+  dropPrivileges(logger, report, CAPABILITY_BIND_SERVICE, command !== null)
+  background.detach()
+  if (options.seal) {
+    const file = options.logFile === null ? [] : (["log-file"] as const)
+    const capture = options.pcapFile === null ? [] : (["capture"] as const)
+    const spawned = command ? (["command"] as const) : []
+    closeSeal(logger, "pasta", ["pasta", ...file, ...capture, ...spawned])
+  }
+  manager.ready(`Serving ${watch?.name ?? "a namespace"}`, background.pid)
+  background.ready()
   if (command) {
     // The terminal is the command's from here on, unless somebody wants to see what happens.
     if (options.logLevel === "info" || options.logLevel === "warning") logger.switchToDaemon()
@@ -220,17 +246,32 @@ function openInterface(
   }
 }
 
-/** @param child the spawned command's process; 0: none @param status as it is
+/** The spawned command: its process, and its status file, which can't be opened later. */
+interface Child {
+  readonly pid: number
+  /** -1: there is none. */
+  readonly statusFd: number
+}
+
+function followCommand(pid: number): Child {
+  try {
+    return { pid, statusFd: openSync(`/proc/${pid}/status`, "r") }
+  } catch {
+    return { pid, statusFd: -1 }
+  }
+}
+
+/** @param child undefined: there is none @param status as it is
  * @returns the exit status, -1 while it isn't over */
-function takeSignals(kernel: NativeKernel, child: number, status: number): number {
+function takeSignals(kernel: NativeKernel, child: Child | undefined, status: number): number {
   let left = status
   for (let signal = kernel.takeSignal(); signal > 0; signal = kernel.takeSignal()) {
-    if (signal === SIGNAL.child) {
-      const ended = takeChild(child)
+    if (signal === SIGNAL.child && child) {
+      const ended = takeChild(child.pid)
       if (ended !== -EAGAIN) left = Math.max(ended, 0)
-    } else if (signal === SIGNAL.interrupt) {
+    } else if (signal === SIGNAL.interrupt && child) {
       if (endsByInterrupt(child)) {
-        process.kill(child, "SIGKILL")
+        process.kill(child.pid, "SIGKILL")
         left = 128 + signal
       }
     } else left = 0
@@ -240,9 +281,10 @@ function takeSignals(kernel: NativeKernel, child: number, status: number): numbe
 
 /** Whether an interrupt from the terminal, which the command gets as well as we do, would end it, were it not process 1 of its
  * PID namespace, where signals without a handler are lost (pid_namespaces(7)). */
-function endsByInterrupt(child: number): boolean {
+function endsByInterrupt(child: Child): boolean {
   try {
-    const text = readFileSync(`/proc/${child}/status`, "utf8")
+    const room = Buffer.alloc(4096)
+    const text = room.toString("latin1", 0, readSync(child.statusFd, room, 0, room.length, 0))
     const bit = 1n << BigInt(SIGNAL.interrupt - 1)
     const sets = [...text.matchAll(/^Sig(?:Ign|Cgt):\s*([0-9a-f]+)$/gm)]
     return sets.every(([, set]) => (BigInt(`0x${set}`) & bit) === 0n)

@@ -104,7 +104,8 @@ const DAC_OVERRIDE = 1
 const BIND = 10
 const NET_ADMIN = 12
 const SYS_ADMIN = 21
-const KEPT = bits(DAC_OVERRIDE, BIND, NET_ADMIN, SYS_ADMIN)
+const SYS_CHROOT = 18
+const KEPT = bits(DAC_OVERRIDE, BIND, NET_ADMIN, SYS_ADMIN, SYS_CHROOT)
 
 beforeAll(() => {
   if (!possible) return

@@ -21,6 +21,8 @@ export const LAUNCHER_ROLES = {
   inquiry: "The program only shows a text and exits",
   foreground: "Stay in the foreground",
   descriptor: "Its argument is the number of the guest's connected socket",
+  noSeal: "Serve without the seal",
+  noJit: "Interpret the program, never compile it to machine code",
   user: "Whom to become, UID[:GID] or LOGIN[:GROUP]",
   netns: "Network namespace to join",
   userns: "User namespace to join",

@@ -110,6 +110,10 @@ export interface CommonOptions {
   readonly mapGuestAddress: PerFamily<AddressWords>
 
   readonly freebind: boolean
+  /** Whether chroot(2) will do where pivot_root(2) does not work. */
+  readonly chrootFallback: boolean
+  /** Whether the running program is confined to memory that it has and a few system calls. */
+  readonly seal: boolean
   /** `-t` and `-u`, in pasta `-T` and `-U` too, for parsePortOptions once the families are known. */
   readonly ports: readonly PortOption[]
   /** Warnings for the user, one line each, to be shown at whatever log level. */
@@ -539,6 +543,14 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     options.mapGuestAddress = put(options.mapGuestAddress, remapped(value))
   },
 
+  "chroot-fallback": ({ options }) => {
+    options.chrootFallback = true
+  },
+  "no-seal": ({ options }) => {
+    options.seal = false
+  },
+  // The launcher's.
+  "no-jit": () => {},
   freebind: ({ options }) => {
     options.freebind = true
   },
@@ -645,6 +657,8 @@ function emptyDraft(): Draft {
     mapGateway: true,
     mapGuestAddress: NEITHER,
     freebind: false,
+    chrootFallback: false,
+    seal: true,
     target: { kind: "command", words: [] },
     quitWithNamespace: true,
     tapName: null,

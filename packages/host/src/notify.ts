@@ -41,9 +41,9 @@ export class ServiceManager {
     return this.#fd >= 0
   }
 
-  /** @param status one line */
-  ready(status: string): void {
-    this.#send(`READY=1\nMAINPID=${this.#pid}\nSTATUS=${status}\n`)
+  /** @param status one line @param pid of the process that goes on, where that is another one by now */
+  ready(status: string, pid: number = this.#pid): void {
+    this.#send(`READY=1\nMAINPID=${pid}\nSTATUS=${status}\n`)
   }
 
   stopping(): void {

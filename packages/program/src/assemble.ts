@@ -60,6 +60,20 @@ function renewal(options: CommonOptions, family: HostFamily | undefined): { rene
   return { renewSeconds: family.local ? RENEW_SECONDS_LOCAL : RENEW_SECONDS }
 }
 
+/** Random words for spreading things in time, nothing to keep secret: from one of entropy, since sealed there is no more
+ * (Marsaglia, "Xorshift RNGs", 2003). */
+function randomSpread(): () => number {
+  const word = new Int32Array(1)
+  entropy(word)
+  let state = word[0]! | 1
+  return () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return state
+  }
+}
+
 /** @param more what of the engine's configuration is the program's own */
 export function assemble(
   options: CommonOptions,
@@ -96,11 +110,7 @@ export function assemble(
         ...told,
         managed,
         advertise: options.ra,
-        random: () => {
-          const word = new Int32Array(1)
-          entropy(word)
-          return word[0]!
-        },
+        random: randomSpread(),
       })
     : undefined
   const dhcp = new DhcpResponder(link, config.guest, {

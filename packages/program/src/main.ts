@@ -1,7 +1,8 @@
 /** From the process's arguments to its exit status. */
-import { rmSync } from "node:fs"
+import { rmSync, writeSync } from "node:fs"
 import { ConfigError, type CommandLine, type Launch, readLaunch } from "@passt/cli"
 import { HostError, NetlinkError } from "@passt/host"
+import { exitProcess } from "@passt/native"
 import { StartError } from "./error.ts"
 import { VERSION } from "./version.ts"
 
@@ -30,8 +31,17 @@ export function runProgram<Options>(
       error instanceof HostError ||
       error instanceof NetlinkError ||
       error instanceof StartError
-    process.stderr.write(expected ? `${error.message}\n` : `${error instanceof Error ? error.stack : String(error)}\n`)
-    return 1
+    // Node's own way out is no more, once there is a sandbox.
+    complain(expected ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error))
+    exitProcess(1)
   }
-  return run()
+  exitProcess(run())
+}
+
+function complain(text: string): void {
+  try {
+    writeSync(2, `${text}\n`)
+  } catch {
+    // Nobody listens.
+  }
 }

@@ -61,6 +61,11 @@ export class LogFile {
     writeSync(this.#append, header)
   }
 
+  /** Appends. */
+  get fd(): number {
+    return this.#append
+  }
+
   /** Writes one line with time stamp and level. A full disk loses it. @param ms milliseconds since start */
   write(level: Level, ms: number, text: string): void {
     const length = this.#line.write(`${timestamp(ms)}: ${LEVEL_NAME[level]}: ${text}\n`)

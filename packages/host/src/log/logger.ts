@@ -60,6 +60,13 @@ export class Logger {
     this.#toStderr = false
   }
 
+  /** Where the last words of a process that can't run this code go (native/src/seal.ts). */
+  get witness(): { readonly fd: number; readonly sink: "stderr" | "file" | "syslog" } {
+    if (this.#file) return { fd: this.#file.fd, sink: "file" }
+    if (this.#syslog?.connected) return { fd: this.#syslog.fd, sink: "syslog" }
+    return { fd: 2, sink: "stderr" }
+  }
+
   /** Whether a message of this level would be written: to be asked before composing a costly one. */
   enabled(level: Level): boolean {
     return level <= this.level

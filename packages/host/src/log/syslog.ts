@@ -25,6 +25,10 @@ export class Syslog {
     this.#fd = calls.syslogOpen(path)
   }
 
+  get fd(): number {
+    return this.#fd
+  }
+
   get connected(): boolean {
     return this.#fd >= 0
   }

@@ -1,0 +1,107 @@
+/** The wall, from inside: each attempt in a process of its own, which it ends. */
+import { spawnSync } from "node:child_process"
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { describe, expect, it } from "vitest"
+import { enterNamespace } from "./test-support/child.ts"
+
+const url = (name: string): string => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)))
+const possible = Array.isArray(enterNamespace("true"))
+if (!possible) console.log("skipped, tests of the seal: no user namespaces")
+const FLAGS = ["--single-threaded", "--v8-pool-size=0", "--min-semi-space-size=2", "--max-semi-space-size=2"]
+
+/** Seals a process, and has it do something. */
+function sealed(
+  act: string,
+  sink = "stderr",
+  fd = 2,
+): ReturnType<typeof spawnSync> & { stdout: string; stderr: string } {
+  const program = `
+    import * as s from ${url("./sandbox.ts")}
+    import { reserveHeap, seal } from ${url("./seal.ts")}
+    import * as n from ${url("./netlink.ts")}
+    import * as fs from "node:fs"
+    import { spawnSync } from "node:child_process"
+    const say = (text) => fs.writeSync(1, text)
+    const witness = { fd: ${fd > 2 ? 3 : fd}, sink: ${JSON.stringify(sink)}, name: "passt", elapsedMs: 2500 }
+    void n, spawnSync
+    s.enterSandbox({ identity: null, userNamespace: true, pidNamespace: false, chrootFallback: false })
+    s.giveUp(-1, false)
+    reserveHeap(40 << 20)
+    const result = seal(["passt"], witness, 64 << 20)
+    if (result !== 0) throw new Error("not sealed: " + result)
+    say("sealed ")
+    ${act}
+    say("alive")
+    s.exitProcess(0)`
+  const stdio: ("pipe" | number)[] = ["pipe", "pipe", "pipe", ...(fd > 2 ? [fd] : [])]
+  const args = [...FLAGS, "--disable-sigusr1", "--input-type=module", "-e", program]
+  return spawnSync(process.execPath, args, { encoding: "utf8", timeout: 30_000, stdio }) as never
+}
+
+describe.runIf(possible)("a sealed process", () => {
+  it("works, and collects its garbage", () => {
+    const { stdout, stderr, status } = sealed(`
+      let kept
+      for (let i = 0; i < 200_000; i++) kept = new Array(100).fill(i)
+      say(String(kept[99]) + " ")`)
+    expect([stdout, stderr, status]).toEqual(["sealed 199999 alive", "", 0])
+  })
+
+  it.each([
+    ["opening a file", `fs.openSync("/etc/passwd")`],
+    ["looking at one", `fs.statSync("/")`],
+    ["another process's files", `fs.readFileSync("/proc/1/status")`],
+    ["a new process", `spawnSync("/bin/true")`],
+    ["another program in this process", `process.execve("/bin/true", ["true"], {})`],
+    ["a signal to another process", `process.kill(1, 0)`],
+    ["another user", `process.setuid(0)`],
+    ["a socket that is neither TCP nor UDP nor ping", `n.netlinkOpen(0, true)`],
+    [
+      "memory to execute",
+      `new WebAssembly.Module(new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0])); new WebAssembly.Memory({ initial: 1 })`,
+    ],
+    ["another directory", `process.chdir("/tmp")`],
+    [
+      "a new namespace",
+      `s.enterSandbox({ identity: null, userNamespace: true, pidNamespace: false, chrootFallback: false })`,
+    ],
+    ["a thread", `new (await import("node:worker_threads")).Worker("0", { eval: true })`],
+  ])("ends at %s, with one line", (_what, act) => {
+    const { stdout, stderr, signal, status } = sealed(act)
+    expect(stderr).toMatch(/^System call \d+ is forbidden once sealed: ending\n$/)
+    expect([stdout, signal, status]).toEqual(["sealed ", "SIGSYS", null])
+  })
+
+  it("does not survive by ignoring the signal", () => {
+    const { signal } = sealed(`process.on("SIGSYS", () => {}); fs.openSync("/etc/passwd")`)
+    expect(signal).toBe("SIGSYS")
+  })
+
+  it("has no more memory than it was left", () => {
+    const { stdout, signal, status } = sealed(`
+      const blocks = []
+      for (let i = 0; i < 4000; i++) blocks.push(new Array(8000).fill(i))
+      say("has " + blocks.length)`)
+    expect(stdout).toBe("sealed ")
+    expect(status === 0 && signal === null).toBe(false)
+  })
+
+  it.each([
+    ["file", /^2\.\d{4}: error: System call \d+ is forbidden once sealed: ending\n$/],
+    ["syslog", /^<27>passt: System call \d+ is forbidden once sealed: ending\n$/],
+  ])("tells the log: %s", (sink, form) => {
+    const folder = mkdtempSync(join(tmpdir(), "passt-seal-"))
+    try {
+      const path = join(folder, "log")
+      const fd = openSync(path, "a")
+      const { signal } = sealed(`fs.openSync("/etc/passwd")`, sink, fd)
+      closeSync(fd)
+      expect([signal, readFileSync(path, "latin1")]).toEqual(["SIGSYS", expect.stringMatching(form)])
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+})

@@ -1,0 +1,49 @@
+/** The seal: no system calls but a few, and hardly any memory. For start, once. Results are 0 or -errno. */
+import type { Condition } from "./filter/annotations.ts"
+import { addon } from "./load.ts"
+
+interface SealAddon {
+  reserveHeap(bytes: number): number
+  canSeal(): number
+  seal(conditions: number, fd: number, sink: number, name: string, elapsedMs: number, bytes: number): number
+}
+
+const calls = addon as unknown as SealAddon
+
+/** In the order of CONDITIONS, which the filter's generator numbers them by. */
+const BIT: Record<Condition, number> = {
+  passt: 1,
+  pasta: 2,
+  "log-file": 4,
+  capture: 8,
+  command: 16,
+  "no-sock-diag": 32,
+}
+const SINK = { stderr: 0, file: 1, syslog: 2 } as const
+
+/** Where the line about a forbidden call goes, and in what form. */
+export interface Witness {
+  readonly fd: number
+  readonly sink: keyof typeof SINK
+  /** Of the program, for the log daemon. */
+  readonly name: string
+  /** Milliseconds since the program started, for the log file. */
+  readonly elapsedMs: number
+}
+
+/** Takes memory for malloc from the kernel, once, and keeps it. */
+export function reserveHeap(bytes: number): number {
+  return calls.reserveHeap(bytes)
+}
+
+/** Whether the kernel has what `seal` takes. */
+export function canSeal(): number {
+  return calls.canSeal()
+}
+
+/** From here on: only the system calls of these conditions, and no more than `bytes` of address space above what `enterSandbox` has found.
+ * Anything else ends the process with one line. */
+export function seal(conditions: readonly Condition[], witness: Witness, bytes: number): number {
+  const bits = conditions.reduce((sum, condition) => sum | BIT[condition], 0)
+  return calls.seal(bits, witness.fd, SINK[witness.sink], witness.name, Math.floor(witness.elapsedMs), bytes)
+}
