@@ -76,6 +76,8 @@ export interface EngineConfig {
   readonly flowMax?: number
   /** Called for what an operator should know; cold, rate-limited by whoever implements it per `site`. */
   readonly log?: (level: LogLevel, site: string, message: string) => void
+  /** Called when a flow begins, its ends set, and before it ends: for an operator who debugs. */
+  readonly onFlow?: (flow: number, begins: boolean) => void
 }
 
 /** Kinds of what an event's ref names: the kind in the top 4 bits, an index in the rest. */
@@ -159,6 +161,7 @@ export class Context {
    * freed when the work queue comes to it, so that events and frames of this turn can still be recognised as late. */
   retire(flow: number, reset: boolean): void {
     const base = flow << FLOW_SHIFT
+    if (this.config.onFlow !== undefined) this.config.onFlow(flow, false)
     const fd = this.words[base + FD]!
     this.timers.disarm(flow)
     if (fd >= 0) {
@@ -169,6 +172,12 @@ export class Context {
     this.flows.retire(flow)
     // One that waits in the other queue is freed from there.
     this.work.add(flow)
+  }
+
+  /** Counts a flow that begins now, and tells of it. */
+  begin(flow: number, counter: number): void {
+    this.count(counter)
+    if (this.config.onFlow !== undefined) this.config.onFlow(flow, true)
   }
 
   count(counter: number): void {

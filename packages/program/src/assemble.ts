@@ -1,6 +1,7 @@
 /** The packages put together: an engine with its responders, and the host's neighbours that it follows. */
 import { parsePortOptions, type CommonOptions, type ForwardRule } from "@passt/cli"
 import {
+  describeFlow,
   Engine,
   type EngineConfig,
   type FormerAddresses,
@@ -11,12 +12,13 @@ import {
   type TranslationConfig,
 } from "@passt/core"
 import { DhcpResponder, Dhcpv6Responder } from "@passt/dhcp"
-import { type HostFamily, type Logger, NeighbourMonitor } from "@passt/host"
+import { type HostFamily, LEVEL, type Logger, NeighbourMonitor } from "@passt/host"
 import { entropy, NativeKernel } from "@passt/native"
 import { ArpResponder, learnNeighbour, NdpResponder, NeighbourTable } from "@passt/ndp"
 import { StartError } from "./error.ts"
 import type { GuestConfig } from "./guest.ts"
 import { engineLog } from "./log.ts"
+import { TracedLink } from "./trace.ts"
 
 /** Seconds from the Unix epoch to the year 2000, where DUID-LLT times begin (RFC 8415 section 11.2). */
 const YEAR_2000 = 946_684_800
@@ -79,11 +81,12 @@ export function assemble(
   options: CommonOptions,
   config: GuestConfig,
   kernel: NativeKernel,
-  link: Link,
+  untraced: Link,
   rules: readonly ForwardRule[],
   logger: Logger,
   more: Partial<EngineConfig> = {},
 ): Assembly {
+  const link = logger.enabled(LEVEL.trace) ? new TracedLink(untraced, (line) => logger.trace(line)) : untraced
   const secret = new Int32Array(6)
   entropy(secret)
   const neighbours = new NeighbourTable(config.guest, secret[4]!, secret[5]!)
@@ -123,6 +126,8 @@ export function assemble(
     ? new Dhcpv6Responder(link, config.guest, { ...named, ...renewal(options, ipv6), duidTime })
     : undefined
   const none = new Int32Array(4)
+  const onFlow = (flow: number, begins: boolean): void =>
+    logger.debug(`${describeFlow(engine.ctx.words, flow)} ${begins ? "begins" : "ends"}`)
   const engine = new Engine({
     kernel,
     link,
@@ -160,6 +165,7 @@ export function assemble(
     udpTimeout: settings.udpTimeout,
     udpStreamTimeout: settings.udpStreamTimeout,
     log,
+    ...(logger.enabled(LEVEL.debug) ? { onFlow } : {}),
     ...more,
   })
   let monitor: NeighbourMonitor | undefined

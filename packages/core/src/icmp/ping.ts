@@ -87,7 +87,7 @@ export class Ping implements Protocol {
     }
     ctx.kernel.wantHopLimits(fd, family)
     if (begin(ctx, flow, 0, SILENCE_MS) < 0) return -1
-    ctx.count(COUNTER.pingFlows)
+    ctx.begin(flow, COUNTER.pingFlows)
     return flow
   }
 

@@ -63,7 +63,7 @@ export function openGroupFlow(ctx: Context, groups: GroupKernel, silence: number
   if (begin(ctx, flow, 0, silence) < 0) return -1
   // What comes back from the host's own loop is recognised by its ends.
   flows.index(flow, SIDE_HOST)
-  ctx.count(COUNTER.groupFlows)
+  ctx.begin(flow, COUNTER.groupFlows)
   return flow
 }
 

@@ -206,7 +206,7 @@ export function openFromGuest(ctx: Context, row: number): number {
   const group = isGroupFrame(ctx, row) ? GROUP_FRAME : 0
   w[base + STATE] = CONNECTING | group | (isLoopback(w, base + PEER) ? LOCAL : 0)
   ctx.flows.index(flow, SIDE_GUEST)
-  ctx.count(COUNTER.tcpFlows)
+  ctx.begin(flow, COUNTER.tcpFlows)
 
   const error = connectSocket(ctx, flow, row)
   if (error < 0) {
@@ -411,7 +411,7 @@ export function openFromHost(ctx: Context, listeners: Listeners, listener: numbe
   w[base + MSS] = MSS_DEFAULT4
   w[base + STATE] = ACCEPTED | SYN_DUE | (isLoopback(w, base + PEER) ? LOCAL : 0)
   ctx.flows.index(flow, SIDE_GUEST)
-  ctx.count(COUNTER.tcpFlows)
+  ctx.begin(flow, COUNTER.tcpFlows)
   if (kernel.watch(fd, (REF_FLOW << REF_SHIFT) | flow) < 0) {
     ctx.retire(flow, true)
     return

@@ -56,7 +56,7 @@ export function openFromGuest(ctx: Context, row: number, silence: number): numbe
     return discard(ctx, flow)
   }
   if (begin(ctx, flow, UNSORTED, silence) < 0) return -1
-  ctx.count(COUNTER.udpFlows)
+  ctx.begin(flow, COUNTER.udpFlows)
   return flow
 }
 
@@ -119,7 +119,7 @@ export function flowFromHost(ctx: Context, listeners: Listeners, listener: numbe
   }
   if (begin(ctx, flow, UNSORTED, silence) < 0) return -1
   flows.index(flow, SIDE_HOST)
-  ctx.count(COUNTER.udpFlows)
+  ctx.begin(flow, COUNTER.udpFlows)
   return flow
 }
 

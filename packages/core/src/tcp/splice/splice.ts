@@ -173,7 +173,7 @@ export class TcpSplice {
       this.#end(flow, true)
       return true
     }
-    ctx.count(COUNTER.tcpSpliceFlows)
+    ctx.begin(flow, COUNTER.tcpSpliceFlows)
     w[base + PLACE] = rule.place ?? PLACE_HOST
     const place = rule.place === PLACE_NAMESPACE ? PLACE_HOST : PLACE_NAMESPACE
     if (this.#connect(flow, base, place) < 0) this.#end(flow, true)

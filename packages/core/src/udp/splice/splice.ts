@@ -201,7 +201,7 @@ export class UdpSplice {
     }
     flows.index(flow, SIDE_HOST)
     ctx.timers.arm(flow, (ctx.now + this.#querySilence) | 0)
-    ctx.count(COUNTER.udpSpliceFlows)
+    ctx.begin(flow, COUNTER.udpSpliceFlows)
     ctx.spliceWork.add(flow)
     return flow
   }
