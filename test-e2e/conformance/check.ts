@@ -15,7 +15,7 @@ export interface Check {
   readonly reference?: "differs"
   /** Why the behaviour that is checked is the right one, or what the reference does instead. */
   readonly because?: string
-  /** After this the check has failed. Default 60,000 ms. */
+  /** After this the check has failed. Default 90,000 ms. */
   readonly timeoutMs?: number
   readonly run: (stage: Stage) => Promise<void>
 }

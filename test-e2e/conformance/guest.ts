@@ -9,17 +9,20 @@ import { DhcpOption, DhcpType, dhcpRequest, parseDhcp } from "./wire/dhcp.ts"
 import type { DhcpReply } from "./wire/dhcp.ts"
 import { V6Option, v6Message, parseV6 } from "./wire/dhcpv6.ts"
 import type { Options, V6Reply } from "./wire/dhcpv6.ts"
-import { NdpType, neighbourSolicitation, parseAdvertisement, routerSolicitation, solicitedNode } from "./wire/ndp.ts"
+import { NdpType, neighbourSolicitation, parseAdvertisement, routerSolicitation } from "./wire/ndp.ts"
 import type { RouterAdvertisement } from "./wire/ndp.ts"
 import { parse } from "./wire/parse.ts"
 import type { Packet } from "./wire/parse.ts"
 import { GuestTcp } from "./guest-tcp.ts"
 
 /** How long an answer may take. Most come within milliseconds; a busy machine is no reason to fail. */
-export const PATIENCE_MS = 15_000
+export const PATIENCE_MS = 20_000
 
 /** The client's identity in DHCPv6: a DUID of the link-layer type (RFC 8415 section 11.4). */
 export const CLIENT_DUID: Buffer = Buffer.from("0003000102000000000a", "hex")
+
+/** Of all guests: those that share a passt must not take each other's connections up. */
+let nextPort = 30_000
 
 /** How the guest asks "have you seen all before this?". */
 export type Fence = "arp" | "ndp"
@@ -39,7 +42,6 @@ export class Guest {
   #bytes: Buffer = Buffer.alloc(0)
   #isClosed = false
   #fences = 0
-  #port = 40_000
 
   constructor(socket: Socket) {
     this.socket = socket
@@ -84,7 +86,7 @@ export class Guest {
   }
 
   freshPort(): number {
-    return this.#port++
+    return nextPort++
   }
 
   /** Bytes as they are, without a length before them. */
@@ -156,8 +158,8 @@ export class Guest {
     } else {
       const target = `fe80::fe:${last.toString(16)}`
       this.sendIp(neighbourSolicitation(this.linkLocal, target, this.mac))
-      const wanted = Buffer.from([0xfe, last])
-      await this.find("the fence", (p) => p.icmp?.type === NdpType.NA && p.icmp.body.subarray(18, 20).equals(wanted))
+      const wanted = Buffer.from([0, 0xfe, 0, last])
+      await this.find("the fence", (p) => p.icmp?.type === NdpType.NA && p.icmp.body.subarray(16, 20).equals(wanted))
     }
     return this.#queue.splice(0)
   }
@@ -177,10 +179,6 @@ export class Guest {
   async solicit(target: string, source: string = this.linkLocal): Promise<Packet> {
     this.sendIp(neighbourSolicitation(source, target, this.mac))
     return await this.find(`a neighbour advertisement of ${target}`, (p) => p.icmp?.type === NdpType.NA && p)
-  }
-
-  isNeighbourSolicitation(packet: Packet, target: string): boolean {
-    return packet.icmp?.type === NdpType.NS && packet.ip?.destination === solicitedNode(target)
   }
 
   async advertisement(): Promise<RouterAdvertisement & { readonly packet: Packet }> {

@@ -47,7 +47,7 @@ interface Answer {
 }
 
 /** How long sockets may take. */
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 20_000
 
 /** What a socket call failed with, such as ECONNREFUSED or ETIMEDOUT. */
 export class SocketError extends Error {

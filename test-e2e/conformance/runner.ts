@@ -4,7 +4,7 @@ import type { Check, Result } from "./check.ts"
 import { createSlot, Stage } from "./stage.ts"
 import type { Commands } from "./stage.ts"
 
-const TIMEOUT_MS = 60_000
+const TIMEOUT_MS = 90_000
 
 function described(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
@@ -44,6 +44,7 @@ async function runOne(check: Check, stage: Stage): Promise<Result> {
 /** The check, and the clean-up after it, which can find that the program is gone. */
 async function runWhole(check: Check, stage: Stage): Promise<Result> {
   const result = await runOne(check, stage)
+  if (result.verdict === "fail") stage.renewShared()
   try {
     await stage.close()
     return result

@@ -2,6 +2,8 @@
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import type { ChildProcess } from "node:child_process"
+import type { Socket } from "node:net"
+import { ROUTER } from "../../tools/world/addresses.ts"
 import { scratchDirectory } from "../../tools/world/enter.ts"
 import { createNamespace } from "../../tools/world/namespace.ts"
 import type { Namespace } from "../../tools/world/namespace.ts"
@@ -21,6 +23,9 @@ export interface Commands {
 
 /** The longest start that is waited for. */
 const START_MS = 40_000
+
+/** How many passts for all checks there were. */
+let sharedCount = 0
 
 /** A world that one check after the other uses. */
 export interface Slot {
@@ -72,6 +77,25 @@ export interface Served {
   readonly pid: number
   isAlive(): boolean
   log(): string
+}
+
+/** Collects what a started passt says. */
+function watched(child: ChildProcess, socket: string): Running {
+  let said = ""
+  const keep = (chunk: Buffer): void => {
+    said = (said + chunk.toString()).slice(-200_000)
+  }
+  child.stdout!.on("data", keep)
+  child.stderr!.on("data", keep)
+  return {
+    socket,
+    process: child,
+    log: () => said,
+    exit: async (timeoutMs = 15_000) => {
+      if (!(await ended(child, timeoutMs))) throw new Error(`passt did not end within ${timeoutMs} ms`)
+      return child.signalCode ?? child.exitCode!
+    },
+  }
 }
 
 export class Stage {
@@ -170,30 +194,57 @@ export class Stage {
   async #launch(args: readonly string[], socket: string): Promise<Running> {
     const command = [...this.commands.passt, "--foreground", "--socket", socket, ...args]
     const child = this.host.startAsUser(command, { stdio: ["ignore", "pipe", "pipe"] })
-    let said = ""
-    const keep = (chunk: Buffer): void => {
-      said = (said + chunk.toString()).slice(-200_000)
-    }
-    child.stdout!.on("data", keep)
-    child.stderr!.on("data", keep)
+    const running = watched(child, socket)
     const ready = until("passt's socket", START_MS, () => {
       if (child.exitCode === null && child.signalCode === null) return isListening(this.host, socket)
       throw new Error(
-        `passt ended at once (${child.signalCode ?? `status ${child.exitCode}`}): ${this.#noticed(said).trim()}`,
+        `passt ended at once (${child.signalCode ?? `status ${child.exitCode}`}): ${this.#noticed(running.log()).trim()}`,
       )
     })
     await ready.catch(async (error: unknown) => {
       await stop(child)
       throw error
     })
-    return {
-      socket,
-      process: child,
-      log: () => said,
-      exit: async (timeoutMs = 8000) => {
-        if (!(await ended(child, timeoutMs))) throw new Error(`passt did not end within ${timeoutMs} ms`)
-        return child.signalCode ?? child.exitCode!
-      },
+    return running
+  }
+
+  /** passt on an inherited, connected socket, as QEMU starts it; the guest at the other end. */
+  async inherited(args: readonly string[] = []): Promise<{ readonly guest: Guest; readonly running: Running }> {
+    const command = [...this.commands.passt, "--foreground", "--fd", "3", ...args]
+    const child = this.host.startAsUser(command, { stdio: ["ignore", "pipe", "pipe", "pipe"] })
+    this.defer(() => stop(child))
+    const running = watched(child, "")
+    child.once("exit", () => this.#noticed(running.log()))
+    const guest = new Guest(child.stdio[3] as Socket)
+    // Nothing but an answer tells that it has started.
+    guest.send(guest.arpFrame(ROUTER.ipv4))
+    await guest.find("an answer to the first frame", (packet) => packet.arp?.operation === 2, START_MS)
+    return { guest, running }
+  }
+
+  /**
+   * Refusals: each of these command lines is answered by a message on standard error, nothing on standard output, status 1.
+   *
+   * @param pattern what the message must contain
+   */
+  async refused(
+    list: readonly (readonly string[])[],
+    pattern: RegExp = /./,
+    program: keyof Commands = "passt",
+  ): Promise<void> {
+    const one = async (args: readonly string[], index: number): Promise<void> => {
+      const outcome =
+        program === "passt" ? await this.run(["-s", this.path(`socket${index}`), ...args]) : await this.pasta(args)
+      const { status, stdout, stderr } = outcome
+      const said = stderr.trim().split("\n").slice(-3).join(" / ")
+      if (status !== 1) throw new Error(`${args.join(" ")}: status ${status}, said: ${said}`)
+      if (stdout !== "" || !pattern.test(stderr)) {
+        throw new Error(`${args.join(" ")}: said "${said}", on standard output "${stdout}"`)
+      }
+    }
+    // A few at a time.
+    for (let at = 0; at < list.length; at += 4) {
+      await Promise.all(list.slice(at, at + 4).map((args, index) => one(args, at + index)))
     }
   }
 
@@ -204,10 +255,16 @@ export class Stage {
     return guest
   }
 
+  /** The passt that checks share may be in no good state: the next check gets another one. */
+  renewShared(): void {
+    this.slot.shared?.process.kill("SIGKILL")
+    delete this.slot.shared
+  }
+
   async #shared(): Promise<Running> {
     const { slot } = this
     if (slot.shared === undefined) {
-      const running = await this.#launch([], join(scratchDirectory(), `shared-${this.host.pid}`))
+      const running = await this.#launch([], join(scratchDirectory(), `shared-${this.host.pid}-${++sharedCount}`))
       for (const pid of withDescendants(running.process.pid!)) slot.residents.add(pid)
       slot.shared = running
     }
@@ -217,7 +274,10 @@ export class Stage {
   /** passt with these arguments, and a guest behind it. Without arguments it is one that other checks use, too. */
   async guest(args: readonly string[] = []): Promise<Guest> {
     const guest = await this.connect(args.length === 0 ? await this.#shared() : await this.start(args))
-    if (args.includes("-6") || args.includes("--ipv6-only")) guest.fenceBy = "ndp"
+    const family = args.findLast((arg) => ["-4", "-6", "--ipv4-only", "--ipv6-only"].includes(arg))
+    if (family?.includes("6")) guest.fenceBy = "ndp"
+    // Its ports are open by then, and its first questions have come.
+    await guest.fence()
     return guest
   }
 
@@ -226,6 +286,17 @@ export class Stage {
     const made = await createNamespace("guest")
     this.defer(() => made.close())
     return made
+  }
+
+  /** The process of a network namespace in a user namespace of its own, as rootless containers have them. */
+  async container(): Promise<{ readonly pid: number; must(command: readonly string[]): Promise<string> }> {
+    const hold = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo ready; exec sleep infinity"]
+    const holder = this.host.start(hold)
+    this.defer(() => stop(holder))
+    await new Promise((resolve) => holder.stdout!.once("data", resolve))
+    const pid = holder.pid!
+    const inside = ["nsenter", `--target=${pid}`, "--user", "--net", "--preserve-credentials", "--"]
+    return { pid, must: (command) => this.host.must([...inside, ...command]) }
   }
 
   /** pasta in the background, serving a namespace. */

@@ -2,12 +2,39 @@
 import type { Area, Check } from "./check.ts"
 import { arp } from "./checks/arp.ts"
 import { dhcp } from "./checks/dhcp.ts"
+import { dhcpv6 } from "./checks/dhcpv6.ts"
 import { ndp } from "./checks/ndp.ts"
 import { programs } from "./checks/programs.ts"
-import { protocols } from "./checks/protocols.ts"
+import { datagrams } from "./checks/datagrams.ts"
+import { callers } from "./checks/callers.ts"
+import { template } from "./checks/ipv6.ts"
+import { namespaces } from "./checks/pasta.ts"
+import { translation } from "./checks/translation.ts"
+import { life } from "./checks/life.ts"
+import { options } from "./checks/options.ts"
+import { forwarding } from "./checks/ports.ts"
+import { internet } from "./checks/ip.ts"
+import { tcpArea } from "./checks/tcp.ts"
 import { transports } from "./checks/transports.ts"
 
-export const AREAS: readonly Area[] = [programs, transports, arp, ndp, dhcp, protocols]
+export const AREAS: readonly Area[] = [
+  programs,
+  transports,
+  internet,
+  arp,
+  ndp,
+  dhcp,
+  dhcpv6,
+  tcpArea,
+  datagrams,
+  translation,
+  template,
+  options,
+  forwarding,
+  life,
+  namespaces,
+  callers,
+]
 
 export const CHECKS: readonly Check[] = AREAS.flatMap((area) => area.checks)
 

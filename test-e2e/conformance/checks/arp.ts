@@ -52,5 +52,67 @@ export const arp: Area = {
         deepEqual(replies, [])
       },
     },
+    {
+      id: "1.3.probe",
+      title: "a probe, from no address yet, is answered for other addresses than the guest's",
+      async run(t) {
+        const guest = await t.guest()
+        const { arp: reply } = await guest.resolve("192.0.2.88", "0.0.0.0")
+        equal(reply!.targetIp, "0.0.0.0")
+      },
+    },
+    {
+      id: "1.3.announcement",
+      title: "an announcement gets no answer: it would look like a conflict",
+      async run(t) {
+        const guest = await t.guest()
+        await guest.fence()
+        guest.send(guest.arpFrame("192.0.2.5", "192.0.2.5"))
+        deepEqual(
+          (await guest.fence()).filter((packet) => packet.arp?.operation === 2),
+          [],
+        )
+      },
+    },
+    {
+      id: "1.3.not-a-request",
+      title: "replies, other hardware, other protocols and cut messages get no answer",
+      async run(t) {
+        const guest = await t.guest()
+        await guest.fence()
+        const whole = guest.arpFrame("192.0.2.6")
+        const changed = (at: number, value: number): Buffer => {
+          const copy = Buffer.from(whole)
+          copy[at] = value
+          return copy
+        }
+        // Operation; hardware type, protocol type, and their lengths.
+        guest.send(
+          changed(21, 2),
+          changed(15, 6),
+          changed(16, 9),
+          changed(18, 8),
+          changed(19, 16),
+          whole.subarray(0, 30),
+        )
+        deepEqual(
+          (await guest.fence()).filter((packet) => packet.arp?.operation === 2),
+          [],
+        )
+      },
+    },
+    {
+      id: "1.3.neighbours",
+      title: "a neighbour of the host that it knows is shown with its own link-layer address",
+      reference: "differs",
+      because: "that came at the end of 2025",
+      async run(t) {
+        const mac = "02:00:00:00:00:50"
+        const neighbour = (verb: string): string => `neigh ${verb} 192.0.2.50 lladdr ${mac} dev eth0`
+        await t.ip(t.host, [neighbour("add")], [neighbour("del")])
+        const guest = await t.connect(await t.start())
+        equal((await guest.resolve("192.0.2.50")).arp!.senderMac, mac)
+      },
+    },
   ],
 }
