@@ -10,8 +10,14 @@ const PAGE = join(ROOT, "docs/conformance.md")
 
 const SIGN: Record<Verdict, string> = { pass: "yes", fail: "**no**", absent: "–" }
 
+/** Text for a cell: options in code, but for those that are in code already. */
 const escaped = (text: string): string =>
-  text.replaceAll("|", "\\|").replaceAll(/(?<![\w-])(--?[a-zA-Z][\w-]*)/g, "`$1`")
+  text
+    .replaceAll("|", "\\|")
+    .split("`")
+    .map((part, index) => (index % 2 === 1 ? part : part.replaceAll(/(?<![\w-])(--?[a-zA-Z][\w-]*)/g, "\0$1\0")))
+    .join("`")
+    .replaceAll("\0", "`")
 
 /** The date in a version such as 0.0~git20250503.587980c-2. */
 function dated({ name, version }: Kept): string {
@@ -73,9 +79,11 @@ export function writePage(areas: readonly Area[], kept: readonly Kept[]): void {
 
 /** Checks that the page doesn't show, or shows by another title. */
 export function missingFromPage(areas: readonly Area[], kept: readonly Kept[]): string[] {
-  const page = readFileSync(PAGE, "utf8")
+  // The formatter may write emphasis and stars in another way.
+  const plain = (text: string): string => text.replaceAll(/[*_\\]/g, "")
+  const page = plain(readFileSync(PAGE, "utf8"))
   return areas
     .flatMap((area) => area.checks)
-    .filter((check) => !page.includes(sentence(check, kept)))
+    .filter((check) => !page.includes(plain(sentence(check, kept))))
     .map((check) => check.id)
 }
