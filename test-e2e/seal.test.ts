@@ -1,5 +1,6 @@
 // The walls around the running programs, looked at from outside.
 import { mkdtempSync, readdirSync, readFileSync, readlinkSync } from "node:fs"
+import { connect } from "node:net"
 import { join } from "node:path"
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { PASST_IS_OURS, runPasst } from "../tools/world/passt.ts"
@@ -80,6 +81,74 @@ describe.runIf(PASST_IS_OURS)("passt", () => {
     }
   })
 })
+
+/** Frames that a guest sends, without checksums where zero means none (UDP over IPv4). */
+function udpFrame(sourcePort: number, port: number, payload: Buffer, destination = [192, 0, 2, 1]): Buffer {
+  const frame = Buffer.alloc(42 + payload.length)
+  frame.set([0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 8, 0, 0x45])
+  frame.writeUInt16BE(28 + payload.length, 16)
+  frame.set([0x40, 0, 64, 17], 20)
+  frame.set([192, 0, 2, 2, ...destination], 26)
+  frame.writeUInt16BE(sourcePort, 34)
+  frame.writeUInt16BE(port, 36)
+  frame.writeUInt16BE(8 + payload.length, 38)
+  payload.copy(frame, 42)
+  return frame
+}
+
+/** A DHCPDISCOVER (RFC 2131). */
+function discover(transaction: number): Buffer {
+  const message = Buffer.alloc(244)
+  message.set([1, 1, 6, 0])
+  message.writeUInt32BE(transaction, 4)
+  message.set([0x52, 0x54, 0, 0x12, 0x34, 0x56], 28)
+  message.set([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255], 236)
+  return udpFrame(68, 67, message, [255, 255, 255, 255])
+}
+
+const ARP = Buffer.from("ffffffffffff525400123456080600010800060400015254001234560a0000020000000000000a000001", "hex")
+
+function framed(frames: readonly Buffer[]): Buffer {
+  return Buffer.concat(frames.flatMap((frame) => [Buffer.from(Uint32Array.of(frame.length).buffer).swap32(), frame]))
+}
+
+test.runIf(PASST_IS_OURS)(
+  "a flood of frames, flows, DHCP exchanges and nonsense leaves the sealed process as it was",
+  async () => {
+    const socket = join(folder, "socket")
+    const pidFile = join(folder, "pid")
+    expect(await runPasst(world.host, ["-s", socket, "-P", pidFile, "-l", join(folder, "log")])).toMatchObject({
+      status: 0,
+    })
+    const pid = Number(readFileSync(pidFile, "utf8"))
+    const kilobytes = (name: string): number => Number(/\d+/.exec(status(`/proc/${pid}`)[name]!)![0])
+    const before = kilobytes("VmSize")
+    const client = connect(socket)
+    let answered = 0
+    client.on("data", (chunk: Buffer) => (answered += chunk.length))
+    await new Promise((resolve) => client.once("connect", resolve))
+    const payload = Buffer.alloc(100, "x")
+    let frames = 0
+    try {
+      for (let round = 0; round < 1000; round++) {
+        const batch: Buffer[] = [discover(round), ARP, Buffer.alloc(20)]
+        // Twenty flows per round that are new, and frames of those that are not.
+        for (let i = 0; i < 97; i++) batch.push(udpFrame(1024 + ((round * 20 + (i % 20)) % 60_000), 9, payload))
+        frames += batch.length
+        if (!client.write(framed(batch))) await new Promise((resolve) => client.once("drain", resolve))
+      }
+      await until("the last answer", 20_000, () => client.writableLength === 0 && answered > 300_000)
+      expect(frames).toBe(100_000)
+      expect(status(`/proc/${pid}`)).toMatchObject({ Seccomp: "2", Threads: "1" })
+      // The old generation has taken pages, and not all that it may.
+      expect(kilobytes("VmSize") - before).toBeLessThan(32 << 10)
+      expect(readFileSync(join(folder, "log"), "latin1")).not.toContain("forbidden")
+    } finally {
+      client.destroy()
+      process.kill(pid, "SIGTERM")
+    }
+  },
+)
 
 describe("pasta", () => {
   test("joined: one capability in one thread of two, and all else as passt", async () => {

@@ -10,6 +10,8 @@
  *   dist/share/man/man1/passt.1    the manual pages
  *   dist/share/man/man1/pasta.1
  *   dist/share/passt/systemd/      unit files to begin with
+ *   dist/share/apparmor.d/         profiles for AppArmor, and abstractions for others' profiles
+ *   dist/share/selinux/            the source of a policy module for SELinux
  *   dist/share/bash-completion/completions/, zsh/site-functions/, fish/vendor_completions.d/
  *
  * Run after the packages are built: `node tools/bundle.ts`.
@@ -17,6 +19,7 @@
 import {
   chmodSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -83,3 +86,9 @@ const installedUnits = join(root, "dist/share/passt/systemd")
 mkdirSync(installedUnits, { recursive: true })
 for (const unit of readdirSync(units)) copyFileSync(join(units, unit), join(installedUnits, unit))
 writeCompletions(join(root, "dist/share"))
+for (const [from, to] of [
+  ["apparmor", "apparmor.d"],
+  ["selinux", "selinux"],
+] as const) {
+  cpSync(join(root, "tools/profiles", from), join(root, "dist/share", to), { recursive: true })
+}
