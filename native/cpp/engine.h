@@ -152,6 +152,9 @@ int32_t watchFor(Engine& engine, int32_t fd, int32_t ref, uint32_t mask, uint32_
 
 /** Lets no signal wake an engine that is going. */
 void forgetSignals(Engine& engine);
+/** Signals that end a program and are not caught here get their default action again. node's own handlers first put the
+ * terminal's settings back, which nobody has changed, by calls that a sealed process must not make. */
+void restoreSignals();
 
 /** Closes what tells who listens. */
 void closeListenerScan(Engine& engine);

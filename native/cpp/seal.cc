@@ -30,6 +30,7 @@
 #include <ctime>
 
 #include "addon.h"
+#include "engine.h"
 #include "filter.h"
 #include "threads.h"
 
@@ -125,6 +126,7 @@ napi_value seal(napi_env env, napi_callback_info info) {
   action.sa_flags = SA_SIGINFO;
   sigfillset(&action.sa_mask);
   if (sigaction(SIGSYS, &action, nullptr) < 0) return in.result(-errno);
+  restoreSignals();
   if (const int32_t error = limitAddressSpace(in.integer(5))) return in.result(error);
 
   static sock_filter filter[filterMax + 1];

@@ -56,6 +56,13 @@ static int32_t catchSignal(Engine&, int32_t number) {
   return sigaction(number, &action, nullptr) == 0 ? 0 : -errno;
 }
 
+void restoreSignals() {
+  for (const int number : {SIGINT, SIGTERM}) {
+    struct sigaction current {};
+    if (sigaction(number, nullptr, &current) == 0 && current.sa_handler != note) signal(number, SIG_DFL);
+  }
+}
+
 /** The lowest caught signal that was not taken yet, 0 if none. */
 static int32_t takeSignal(Engine& engine) {
   uint64_t count;
