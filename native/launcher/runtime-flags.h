@@ -16,6 +16,11 @@ inline constexpr const char* runtimeFlags[] = {
     "--max-semi-space-size=2",
     // No garbage collections just because the program is idle.
     "--no-memory-reducer",
+#if defined(__x86_64__)
+    // Where the processor has protection keys, new pages for code would be given theirs by pkey_mprotect(2), which the seal
+    // does not let pass: whoever may call it can make any memory executable.
+    "--no-memory-protection-keys",
+#endif
     // Nobody but the user's own debugger has business here, and the thread that listens for SIGUSR1 would be one
     // more: it blocks all signals, so it can't take part in changes of privileges.
     "--disable-sigusr1",
