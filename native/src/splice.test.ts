@@ -252,10 +252,10 @@ test("without descriptors nothing is read, and later everything is there", () =>
     execFileSync("prlimit", ["--pid", String(process.pid), "--nofile=64:64"])
     const spent = []
     try { for (;;) spent.push(openSync("/dev/null", "r")) } catch {}
-    const moved = kernel.splice.stream(a.server, c.client, -1, 0, 0, SHARE)
+    const moved = kernel.splice.stream(a.server, c.client, -1, 0, 0, ${SHARE})
     console.log(moved, [...kernel.splice.result].join())
     for (const fd of spent) closeSync(fd)
-    console.log(kernel.splice.stream(a.server, c.client, -1, 0, 0, SHARE))
+    console.log(kernel.splice.stream(a.server, c.client, -1, 0, 0, ${SHARE}))
     process.exit(0)
   `)
   expect(out.trim().split("\n")).toEqual([`0 -1,0,${SPLICED_NO_PIPE}`, "500"])

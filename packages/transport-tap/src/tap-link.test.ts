@@ -202,7 +202,7 @@ describe.skipIf(why !== undefined)("super-frames", () => {
     let frames = 0
     do {
       const rows = b.ours.link.receive()
-      expect(rows).toBeLessThanOrEqual(5)
+      expect(rows).toBeLessThanOrEqual(7)
       for (let row = 0; row < rows; row++)
         expect(b.ours.frames.offset[row]! + b.ours.frames.length[row]!).toBeLessThanOrEqual(RX_ARENA_BYTES)
       frames += rows
