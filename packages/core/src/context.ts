@@ -2,7 +2,7 @@
  * What every part of the engine shares: its two neighbours (kernel, link), its tables, and the clock of this turn.
  */
 import { type TranslationConfig, Translator } from "./forward/translate.ts"
-import { BATCH_HEAD, BATCH_TAIL, FD, FLOW_SHIFT, FlowTable } from "./flow/table.ts"
+import { BATCH_HEAD, BATCH_TAIL, FD, FLOW_SHIFT, FlowTable, KIND } from "./flow/table.ts"
 import { TimerWheel } from "./flow/timers.ts"
 import { WorkQueue } from "./flow/work.ts"
 import type { FrameTable } from "./frames.ts"
@@ -100,6 +100,8 @@ export class Context {
   readonly view: DataView<ArrayBuffer>
   readonly guest: GuestState
   readonly flows: FlowTable
+  /** Forwarding rules by their number; undefined: removed. Changed by `forward/change.ts` while the engine runs. */
+  readonly rules: (ForwardRule | undefined)[]
   /** The flow table's words. */
   readonly words: Int32Array<ArrayBuffer>
   readonly timers: TimerWheel
@@ -131,8 +133,10 @@ export class Context {
     this.view = this.frames.view
     this.guest = config.guest
     this.flows = new FlowTable(config.secret, config.flowMax)
+    this.rules = [...config.rules]
     this.words = this.flows.words
     this.now = config.kernel.now()
+    this.flows.now = this.now
     this.timers = new TimerWheel(this.words, this.now)
     this.work = new WorkQueue(this.words)
     this.spliceWork = new WorkQueue(this.words)
@@ -186,6 +190,16 @@ export class Context {
 
   add(counter: number, amount: number): void {
     this.counters[counter] = this.counters[counter]! + amount
+  }
+
+  /** Counts payload bytes of a flow. @param counter COUNTER.bytes… @param direction DIRECTION_FROM_GUEST or DIRECTION_TO_GUEST */
+  addBytes(counter: number, flow: number, direction: number, amount: number): void {
+    const { bytes, kindBytes } = this.flows
+    const at = 2 * flow + direction
+    const kind = 2 * this.words[(flow << FLOW_SHIFT) + KIND]! + direction
+    this.counters[counter] = this.counters[counter]! + amount
+    bytes[at] = bytes[at]! + amount
+    kindBytes[kind] = kindBytes[kind]! + amount
   }
 
   log(level: LogLevel, site: string, message: string): void {

@@ -41,10 +41,13 @@ import {
   SIDE_GUEST,
 } from "./flow/table.ts"
 import { AutoPorts } from "./forward/auto.ts"
+import { closeRule, openRule, type RuleChange } from "./forward/change.ts"
 import { Listeners } from "./forward/listen.ts"
+import type { ForwardRule } from "./forward/rule.ts"
 import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
 import { Ping } from "./icmp/ping.ts"
 import { EVENT_OUT } from "./kernel.ts"
+import { type FlowView, visitFlows } from "./live/flows.ts"
 import { Multicast } from "./multicast/multicast.ts"
 import { isMld } from "./multicast/reports.ts"
 import type { Protocol } from "./protocol.ts"
@@ -122,7 +125,7 @@ export class Engine {
     this.udp = new Udp(this.ctx, this.listeners, this.udpSplice, this.multicast)
     this.ping = new Ping(this.ctx)
     this.#sweepAt = this.ctx.now
-    this.listeners.onClosed = (slot) => this.#listenerClosed(slot)
+    this.listeners.onClosed = (first, last) => this.#listenersClosed(first, last)
   }
 
   get counters(): Counters {
@@ -162,6 +165,30 @@ export class Engine {
     return end < ctx.flows.highWater ? end : -1
   }
 
+  /** Hands out flows that are alive, a slice at a time: `flow` objects are made for the visit and belong to the visitor. What begins
+   * or ends between slices may or may not be among them.
+   * @param from row to begin with, 0 first @param count rows to look at, at least 1
+   * @returns the row to go on with, -1 when all have been looked at */
+  flows(from: number, count: number, visit: (flow: FlowView) => void): number {
+    return visitFlows(this.ctx, from, count, visit)
+  }
+
+  /** Begins to serve one more forwarding rule: a few ports per call of its `step`, between turns. Others are not touched. */
+  addRule(rule: ForwardRule): RuleChange {
+    return openRule(this.listeners, rule, () => this.#rulesChanged())
+  }
+
+  /** Begins to end the service of a rule. Connections that it has brought go on, flows of datagrams end.
+   * @param index of the rule, as `RuleChange.index` or the place in `EngineConfig.rules` */
+  removeRule(index: number): RuleChange {
+    return closeRule(this.ctx, this.listeners, index, () => this.#rulesChanged())
+  }
+
+  #rulesChanged(): void {
+    this.auto.rulesChanged()
+    this.multicast?.memberships.rulesChanged()
+  }
+
   /** Opens the sockets of all forwarding rules. @throws Error with one line for the user */
   listen(): void {
     this.listeners.open()
@@ -191,6 +218,7 @@ export class Engine {
     const { kernel, link } = ctx
     const ready = kernel.wait(this.#timeout(timeoutMs))
     ctx.now = kernel.now()
+    ctx.flows.now = ctx.now
     ctx.count(COUNTER.turns)
     const { events } = kernel
     for (let i = 0; i < ready; i++) this.#event(events[2 * i]!, events[2 * i + 1]!)
@@ -241,7 +269,7 @@ export class Engine {
         return
       }
       case REF_LISTENER: {
-        const rule = ctx.config.rules[this.listeners.rule[index]!]!
+        const rule = ctx.rules[this.listeners.rule[index]!]!
         if (rule.protocol === "tcp") this.tcp.accept(index)
         else this.udp.accept(index)
         return
@@ -267,16 +295,17 @@ export class Engine {
     else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.event(flow, side, mask)
   }
 
-  /** A port is not listened on any more, because its service is gone: flows of datagrams end as well, for their sockets keep the
-   * port from whoever wants it next. Connections end by themselves, and are in nobody's way. */
-  #listenerClosed(slot: number): void {
+  /** Ports are not listened on any more, because their service is gone or nobody wants them forwarded: flows of datagrams end as
+   * well, for their sockets keep the port from whoever wants it next. Connections end by themselves, and are in nobody's way. */
+  #listenersClosed(first: number, last: number): void {
     const { ctx } = this
     const { words } = ctx
     for (let flow = 0; flow < ctx.flows.highWater; flow++) {
       const base = flow << FLOW_SHIFT
       const kind = words[base + KIND]!
       if (kind !== KIND_UDP && kind !== KIND_UDP_SPLICE_IN && kind !== KIND_UDP_SPLICE_OUT) continue
-      if (words[base + LISTENER] !== slot) continue
+      const slot = words[base + LISTENER]!
+      if (slot < first || slot > last) continue
       if (kind === KIND_UDP) ctx.retire(flow, false)
       else this.udpSplice?.end(flow)
     }

@@ -3,7 +3,7 @@
  */
 import type { Context } from "../context.ts"
 import { EAGAIN, ENOBUFS } from "../errno.ts"
-import { BATCH_HEAD, FD, FLOW_SHIFT, GUEST_FAMILY, HOST_FAMILY } from "../flow/table.ts"
+import { BATCH_HEAD, DIRECTION_FROM_GUEST, FD, FLOW_SHIFT, GUEST_FAMILY, HOST_FAMILY } from "../flow/table.ts"
 import { COUNTER } from "../stats.ts"
 import * as ethernet from "../wire/ethernet.ts"
 import * as ipv4 from "../wire/ipv4.ts"
@@ -17,7 +17,6 @@ export function sendBatch(ctx: Context, flow: number): void {
   const { frames } = ctx
   const { gather } = frames
   const at = ethernet.HEADER_LENGTH + (w[base + GUEST_FAMILY] === 4 ? ipv4.TTL : ipv6.HOP_LIMIT)
-  const fd = w[base + FD]
   let total = 0
   let count = 0
   for (let row = w[base + BATCH_HEAD]; row >= 0; row = frames.next[row]) {
@@ -29,21 +28,22 @@ export function sendBatch(ctx: Context, flow: number): void {
       continue
     }
     if (hops !== w[base + HOP_LIMIT]) {
-      if (count > 0) sendGroup(ctx, fd, count)
+      if (count > 0) sendGroup(ctx, flow, count)
       count = 0
       // Where the kernel refuses, the datagram goes out with the limit that there is: better than not at all.
-      ctx.kernel.setHopLimit(fd, w[base + HOST_FAMILY], hops)
+      ctx.kernel.setHopLimit(w[base + FD], w[base + HOST_FAMILY], hops)
       w[base + HOP_LIMIT] = hops
     }
     gather[count++] = row
   }
-  if (count > 0) sendGroup(ctx, fd, count)
+  if (count > 0) sendGroup(ctx, flow, count)
   noteFromGuest(ctx, base, total)
 }
 
 /** Sends the rows gather[0 … count-1]. */
-function sendGroup(ctx: Context, fd: number, count: number): void {
+function sendGroup(ctx: Context, flow: number, count: number): void {
   const { kernel, frames } = ctx
+  const fd = ctx.words[(flow << FLOW_SHIFT) + FD]
   const { gather } = frames
   let at = 0
   let retried = false
@@ -67,5 +67,5 @@ function sendGroup(ctx: Context, fd: number, count: number): void {
       retried = true
     }
   }
-  ctx.add(COUNTER.bytesFromGuest, bytes)
+  ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, bytes)
 }

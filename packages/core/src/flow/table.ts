@@ -87,9 +87,21 @@ export const SIDE_HOST = 1
 
 const BUCKETS: number = 1 << 18
 
+/** Directions of `bytes`. For spliced flows the namespace is the guest. */
+export const DIRECTION_FROM_GUEST = 0
+export const DIRECTION_TO_GUEST = 1
+
 export class FlowTable {
   /** All rows. */
   readonly words: Int32Array<ArrayBuffer> = new Int32Array(FLOW_MAX * FLOW_WORDS)
+  /** Payload bytes of each flow, two per flow: DIRECTION_FROM_GUEST, DIRECTION_TO_GUEST. Doubles, which are exact to 2^53. */
+  readonly bytes: Float64Array<ArrayBuffer> = new Float64Array(FLOW_MAX * 2)
+  /** When each flow began, milliseconds. */
+  readonly began: Int32Array<ArrayBuffer> = new Int32Array(FLOW_MAX)
+  /** Payload bytes of all flows that there have been, by kind, as in `bytes`. */
+  readonly kindBytes: Float64Array<ArrayBuffer> = new Float64Array(KINDS * 2)
+  /** The time of this turn, milliseconds: kept by the engine. */
+  now = 0
   /** Rows ever used: a sweep needs to look no further. */
   highWater = 0
   /** Rows in use. */
@@ -132,6 +144,9 @@ export class FlowTable {
     w[base + HASH_NEXT] = -2
     w[base + HASH_NEXT + 1] = -2
     w[base + NEIGHBOUR] = -1
+    this.bytes[2 * flow] = 0
+    this.bytes[2 * flow + 1] = 0
+    this.began[flow] = this.now
     this.count++
     this.counts[kind] = this.counts[kind]! + 1
     return flow

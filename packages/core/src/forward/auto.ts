@@ -16,7 +16,8 @@
  * A port that can't be had (in use, privileged) is tried again with each scan, quietly.
  */
 import type { Context } from "../context.ts"
-import { PLACE_HOST, PLACE_NAMESPACE, PORT_MAP_BYTES, SCAN_TCP, SCAN_UDP } from "../kernel.ts"
+import { PORT_MAP_BYTES, SCAN_TCP, SCAN_UDP } from "../kernel.ts"
+import { type Group, groupsOf } from "./auto-groups.ts"
 import type { Listeners } from "./listen.ts"
 
 /** Time between scans, milliseconds: usually, and after changes. */
@@ -27,22 +28,10 @@ const BUSY_SCANS = 12
 
 const PORTS = 65_536
 
-/** The auto rules of one protocol that listen at one place. */
-interface Group {
-  readonly protocol: "tcp" | "udp"
-  readonly place: number
-  /** Indices of rules. */
-  readonly rules: readonly number[]
-  /** Target ports that all rules listen for. */
-  readonly served: Uint8Array
-  /** Target ports that some rules could not be served for: to be tried again. */
-  readonly failed: Uint8Array
-}
-
 export class AutoPorts {
   readonly #ctx: Context
   readonly #listeners: Listeners
-  readonly #groups: readonly Group[]
+  #groups: readonly Group[] = []
   /** Who listens, by place, and then what is wanted for it; undefined where no rule asks. */
   readonly #tcp: (Uint8Array | undefined)[] = [undefined, undefined]
   readonly #udp: (Uint8Array | undefined)[] = [undefined, undefined]
@@ -56,20 +45,18 @@ export class AutoPorts {
     this.#ctx = ctx
     this.#listeners = listeners
     this.due = ctx.now
-    const groups: Group[] = []
-    const newMap = () => new Uint8Array(PORT_MAP_BYTES)
-    for (const place of [PLACE_HOST, PLACE_NAMESPACE]) {
-      for (const protocol of ["tcp", "udp"] as const) {
-        const rules = ctx.config.rules.flatMap((rule, r) => {
-          return rule.auto && rule.protocol === protocol && (rule.place ?? PLACE_HOST) === place ? [r] : []
-        })
-        if (rules.length === 0) continue
-        groups.push({ protocol, place, rules, served: newMap(), failed: newMap() })
-        this.#tcp[1 - place] ??= newMap()
-        if (protocol === "udp") this.#udp[1 - place] = newMap()
-      }
+    this.rulesChanged()
+  }
+
+  /** Looks which rules there are. What is served for one that stays goes on; a new one is served by the next scan. */
+  rulesChanged(): void {
+    this.#groups = groupsOf(this.#ctx.rules, this.#groups)
+    for (let i = 0; i < this.#groups.length; i++) {
+      const { place, protocol } = this.#groups[i]!
+      this.#tcp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
+      if (protocol === "udp") this.#udp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
     }
-    this.#groups = groups
+    this.due = this.#ctx.now
   }
 
   /** Whether there is anything to scan for. */
@@ -156,7 +143,7 @@ export class AutoPorts {
 
   /** Opens or closes the ports that lead to a target port. @returns false if one could not be opened */
   #apply(group: Group, target: number, open: boolean): boolean {
-    const { rules } = this.#ctx.config
+    const { rules } = this.#ctx
     let done = true
     for (let i = 0; i < group.rules.length; i++) {
       const index = group.rules[i]!

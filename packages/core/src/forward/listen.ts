@@ -13,23 +13,26 @@ const PORTS = 65_536
 
 export class Listeners {
   readonly #ctx: Context
-  /** Per slot: descriptor (negative: closed, if other than -1 for this error), index of its rule, port. */
-  readonly fd: Int32Array
-  readonly rule: Int32Array
-  readonly port: Int32Array
+  /** Per slot: descriptor (negative: closed, if other than -1 for this error), index of its rule, port. Others take their place
+   * when rules are added. */
+  fd: Int32Array
+  rule: Int32Array
+  port: Int32Array
   /** First slot of each rule. */
-  readonly #first: Int32Array
+  readonly #first: number[]
+  /** Slots of rules that were removed, as first and count. */
+  readonly #holes: { first: number; count: number }[] = []
   /** Our sockets per port, by protocol and place: so that what we listen for does not pass for somebody else's. */
-  readonly #ours: readonly Uint8Array[]
-  /** Called with the slot of a socket that was closed because its port is not wanted any more. */
-  onClosed: ((slot: number) => void) | undefined
+  #ours: readonly Uint8Array[]
+  /** Called with the first and the last slot of sockets that were closed because their ports are not wanted any more. */
+  onClosed: ((first: number, last: number) => void) | undefined
   /** Sockets that are open. */
   count = 0
 
   constructor(ctx: Context) {
     this.#ctx = ctx
     const { rules } = ctx.config
-    this.#first = new Int32Array(rules.length)
+    this.#first = []
     let ports = 0
     rules.forEach((rule, r) => {
       this.#first[r] = ports
@@ -47,8 +50,65 @@ export class Listeners {
         this.port[slot] = port
       }
     })
-    const some = rules.some((rule) => rule.auto)
-    this.#ours = Array.from({ length: 4 }, () => new Uint8Array(some ? PORTS : 0))
+    this.#ours = newCounts(rules.some((rule) => rule.auto))
+  }
+
+  /** Gives a rule a number and slots; its sockets are still to be opened.
+   * @returns its index in `Context.rules`, or -EMFILE when there would be too many sockets */
+  reserve(rule: ForwardRule): number {
+    const { rules } = this.#ctx
+    const ports = rule.last - rule.first + 1
+    const first = this.#take(ports)
+    if (first < 0) return -EMFILE
+    const hole = rules.indexOf(undefined)
+    const index = hole < 0 ? rules.length : hole
+    rules[index] = rule
+    this.#first[index] = first
+    this.fd.fill(-1, first, first + ports)
+    this.rule.fill(index, first, first + ports)
+    for (let i = 0; i < ports; i++) this.port[first + i] = rule.first + i
+    if (rule.auto === true && this.#ours[0]!.length === 0) this.#countOurs()
+    return index
+  }
+
+  /** Forgets a rule whose sockets are closed. */
+  release(index: number): void {
+    const { rules } = this.#ctx
+    const rule = rules[index]!
+    this.#holes.push({ first: this.#first[index]!, count: rule.last - rule.first + 1 })
+    rules[index] = undefined
+  }
+
+  /** Finds slots in a row. @returns the first, -1: too many */
+  #take(count: number): number {
+    const hole = this.#holes.findIndex((free) => free.count >= count)
+    if (hole >= 0) {
+      const free = this.#holes[hole]!
+      const { first } = free
+      free.first += count
+      free.count -= count
+      if (free.count === 0) this.#holes.splice(hole, 1)
+      return first
+    }
+    const first = this.fd.length
+    if (first + count > LISTENER_MAX) return -1
+    this.fd = grown(this.fd, first + count)
+    this.rule = grown(this.rule, first + count)
+    this.port = grown(this.port, first + count)
+    return first
+  }
+
+  /** The first rule that is `auto` came late. */
+  #countOurs(): void {
+    this.#ours = newCounts(true)
+    for (let slot = 0; slot < this.fd.length; slot++) if (this.fd[slot]! >= 0) this.#count(slot, 1)
+  }
+
+  #count(slot: number, change: number): void {
+    const rule = this.#ctx.rules[this.rule[slot]!]!
+    const ours = this.ours(rule.protocol, rule.place ?? PLACE_HOST)
+    const port = this.port[slot]!
+    ours[port] = ours[port]! + change
   }
 
   /** How many sockets of ours listen on each port. @param protocol of the rules @param place PLACE_… */
@@ -59,9 +119,11 @@ export class Listeners {
   /** Opens the sockets of all rules that are not `auto`, or none.
    * @throws Error with one line for the user if a rule can't be served */
   open(): void {
-    const { rules } = this.#ctx.config
+    const { rules } = this.#ctx
     try {
-      for (let r = 0; r < rules.length; r++) if (!rules[r]!.auto) this.#openRule(rules[r]!, r)
+      rules.forEach((rule, r) => {
+        if (rule !== undefined && rule.auto !== true) this.#openRule(rule, r)
+      })
     } catch (error) {
       this.close()
       throw error
@@ -80,7 +142,7 @@ export class Listeners {
       }
       lastError = result
       failed++
-      if (!rule.weak) throw new Error(`Listen failed for ${describe(rule, port)}: ${reason(result, port)}`)
+      if (!rule.weak) throw new Error(listenFailed(rule, port, result))
       // With no descriptor left, none of the other ports can succeed.
       if (result === -EMFILE || result === -ENFILE) {
         failed += rule.last - port
@@ -88,9 +150,7 @@ export class Listeners {
       }
     }
     if (opened === 0) {
-      throw new Error(
-        `Couldn't listen on requested ports: ${describe(rule, rule.first)}: ${reason(lastError, rule.first)}`,
-      )
+      throw new Error(nothingOpened(rule, lastError))
     }
     if (failed > 0) {
       this.#ctx.log(
@@ -104,7 +164,7 @@ export class Listeners {
   /** Opens the socket of a port, unless it is open. @param index of the rule @returns the descriptor, or -errno */
   openPort(index: number, port: number): number {
     const ctx = this.#ctx
-    const rule = ctx.config.rules[index]!
+    const rule = ctx.rules[index]!
     const slot = this.#first[index]! + port - rule.first
     if (slot >= this.fd.length) return -EMFILE
     if (this.fd[slot]! >= 0) return this.fd[slot]!
@@ -118,8 +178,7 @@ export class Listeners {
     }
     this.fd[slot] = result
     this.count++
-    const ours = this.ours(rule.protocol, rule.place ?? PLACE_HOST)
-    ours[port] = ours[port]! + 1
+    this.#count(slot, 1)
     return result
   }
 
@@ -150,11 +209,29 @@ export class Listeners {
 
   /** Closes the socket of a port, if it is open. @param index of the rule */
   closePort(index: number, port: number): void {
-    const rule = this.#ctx.config.rules[index]!
-    const slot = this.#first[index]! + port - rule.first
-    if (slot >= this.fd.length || this.fd[slot]! < 0) return
-    this.#closeSlot(slot)
-    this.onClosed?.(slot)
+    this.closePorts(index, port, port)
+  }
+
+  /** Closes the sockets of ports of a rule, as far as they are open. */
+  closePorts(index: number, firstPort: number, lastPort: number): void {
+    const first = this.#first[index]! + firstPort - this.#ctx.rules[index]!.first
+    const last = Math.min(first + lastPort - firstPort, this.fd.length - 1)
+    let closed = 0
+    for (let slot = first; slot <= last; slot++) {
+      if (this.fd[slot]! >= 0) closed++
+      this.#closeSlot(slot)
+    }
+    if (closed > 0) this.onClosed?.(first, last)
+  }
+
+  /** How many ports of a rule are listened on. */
+  openOf(index: number): number {
+    const rule = this.#ctx.rules[index]!
+    const first = this.#first[index]!
+    const end = Math.min(first + rule.last - rule.first + 1, this.fd.length)
+    let count = 0
+    for (let slot = first; slot < end; slot++) if (this.fd[slot]! >= 0) count++
+    return count
   }
 
   #closeSlot(slot: number): void {
@@ -163,15 +240,33 @@ export class Listeners {
     if (fd < 0) return
     this.#ctx.kernel.close(fd)
     this.count--
-    const rule = this.#ctx.config.rules[this.rule[slot]!]!
-    const ours = this.ours(rule.protocol, rule.place ?? PLACE_HOST)
-    ours[this.port[slot]!] = ours[this.port[slot]!]! - 1
+    this.#count(slot, -1)
   }
 
   /** Closes all sockets. */
   close(): void {
     for (let slot = 0; slot < this.fd.length; slot++) this.#closeSlot(slot)
   }
+}
+
+function newCounts(wanted: boolean): Uint8Array[] {
+  return Array.from({ length: 4 }, () => new Uint8Array(wanted ? PORTS : 0))
+}
+
+function grown(old: Int32Array, length: number): Int32Array {
+  const more = new Int32Array(length)
+  more.set(old)
+  return more
+}
+
+/** Of a port that can't be had. */
+export function listenFailed(rule: ForwardRule, port: number, error: number): string {
+  return `Listen failed for ${describe(rule, port)}: ${reason(error, port)}`
+}
+
+/** Of a rule with none that can. */
+export function nothingOpened(rule: ForwardRule, error: number): string {
+  return `Couldn't listen on requested ports: ${describe(rule, rule.first)}: ${reason(error, rule.first)}`
 }
 
 function describe(rule: ForwardRule, port: number): string {

@@ -5,7 +5,7 @@ import type { Context } from "../context.ts"
 import { noteToGuest, READABLE, FAILED, SLOT_BYTES } from "../datagram/state.ts"
 import { HOP_LIMIT, networkHeaderLength, writeNetwork } from "../emit.ts"
 import { EAGAIN } from "../errno.ts"
-import { FAR, FD, FLOW_SHIFT, GUEST, GUEST_FAMILY, PEER, PORT, STATE } from "../flow/table.ts"
+import { DIRECTION_TO_GUEST, FAR, FD, FLOW_SHIFT, GUEST, GUEST_FAMILY, PEER, PORT, STATE } from "../flow/table.ts"
 import { FRAME_NEEDS_CHECKSUM } from "../frames.ts"
 import { ADDRESS_REMOTE } from "../kernel.ts"
 import { FRAME_LENGTH_MAX } from "../limits.ts"
@@ -67,6 +67,6 @@ function emitReply(ctx: Context, flow: number, row: number, length: number): voi
   frames.checksumOffset[row] = icmp.CHECKSUM
   ctx.link.commit(row)
   ctx.count(COUNTER.framesToGuest)
-  ctx.add(COUNTER.bytesToGuest, length)
+  ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, length)
   noteToGuest(ctx, base, 1)
 }

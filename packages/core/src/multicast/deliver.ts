@@ -4,7 +4,7 @@
 import type { Context } from "../context.ts"
 import { HOP_LIMIT, writeEthernet } from "../emit.ts"
 import { FRAME_NEEDS_CHECKSUM } from "../frames.ts"
-import { PORT } from "../flow/table.ts"
+import { DIRECTION_TO_GUEST, KIND_GROUP, PORT } from "../flow/table.ts"
 import { ADDRESS_REMOTE } from "../kernel.ts"
 import { FRAME_LENGTH_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
@@ -91,6 +91,10 @@ export function deliver(ctx: Context, row: number, to: Int32Array, ti: number, t
   frames.length[row] = l4 - o + length
   ctx.link.commit(row)
   ctx.count(COUNTER.framesToGuest)
-  ctx.add(COUNTER.bytesToGuest, length - udp.HEADER_LENGTH)
+  const bytes = length - udp.HEADER_LENGTH
+  ctx.add(COUNTER.bytesToGuest, bytes)
+  // The sockets of groups have no flow that it would be of.
+  const { kindBytes } = ctx.flows
+  kindBytes[2 * KIND_GROUP + DIRECTION_TO_GUEST] = kindBytes[2 * KIND_GROUP + DIRECTION_TO_GUEST] + bytes
   return true
 }

@@ -23,10 +23,11 @@ import {
 import { discard } from "../datagram/begin.ts"
 import { needsScope } from "../datagram/socket.ts"
 import type { ForwardRule } from "../forward/rule.ts"
+import { areSame, wildcardsOf } from "../forward/wildcards.ts"
 import { ADDRESS_LOCAL, ADDRESS_WORDS, type GroupKernel, PLACE_HOST } from "../kernel.ts"
 import { GROUP_PORT_MAX, GROUP_PORT_MEMORY, MEMBERSHIP_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
-import { copy, equal, isMapped, isUnspecified } from "../wire/address.ts"
+import { copy, equal, isMapped } from "../wire/address.ts"
 import { askIgmp, askMld, LAST_MEMBER_MS, QUERY_SECONDS, RESPONSE_MS, ROBUSTNESS } from "./query.ts"
 import { groupDevice, groupScope, LEAVING } from "./state.ts"
 import { KNOWN_COUNT, wellKnownPort } from "./well-known.ts"
@@ -43,7 +44,7 @@ export class Memberships {
   readonly #ctx: Context
   readonly #groups: GroupKernel
   /** Rules whose sockets hear groups, because they are bound to no address. */
-  readonly #wildcards: readonly ForwardRule[]
+  #wildcards: readonly ForwardRule[] = []
   readonly #members: Int32Array = new Int32Array(MEMBERSHIP_MAX)
   #memberCount = 0
   readonly #ports: Int32Array = new Int32Array(GROUP_PORT_MAX)
@@ -58,13 +59,16 @@ export class Memberships {
   constructor(ctx: Context, groups: GroupKernel) {
     this.#ctx = ctx
     this.#groups = groups
-    this.#wildcards = ctx.config.rules.filter(
-      (rule) =>
-        rule.protocol === "udp" &&
-        (rule.place ?? PLACE_HOST) === PLACE_HOST &&
-        rule.auto !== true &&
-        (rule.address === null || isUnspecified(rule.address, 0)),
-    )
+    this.rulesChanged()
+  }
+
+  /** Looks which forwarding rules hear groups. */
+  rulesChanged(): void {
+    const now = wildcardsOf(this.#ctx.rules)
+    if (areSame(now, this.#wildcards)) return
+    this.#wildcards = now
+    // Which ports of groups need a socket of their own is another question now.
+    if (this.#memberCount > 0) this.rejoin()
   }
 
   /** Another number whenever a group was joined. */

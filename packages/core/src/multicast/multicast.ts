@@ -31,6 +31,7 @@ import { FAILED, HOP_LIMIT, READABLE, remember, SLOT_BYTES } from "../datagram/s
 import { EAGAIN, EMSGSIZE, ENOBUFS } from "../errno.ts"
 import {
   BATCH_HEAD,
+  DIRECTION_FROM_GUEST,
   FD,
   FLOW_SHIFT,
   GUEST,
@@ -221,7 +222,7 @@ export class Multicast implements Protocol {
       this.#echoes.add(flow, digest(view, frames.offset[row] + frames.payload[row] + from, part), ctx.now)
       from += step
     } while (from < length)
-    ctx.add(COUNTER.bytesFromGuest, length)
+    ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, length)
   }
 
   event(flow: number, mask: number): void {
@@ -307,7 +308,7 @@ export class Multicast implements Protocol {
       return
     }
     if (this.#isEcho(address, ADDRESS_LOCAL, ourPort, row, result)) return
-    const rule = ctx.config.rules[listeners.rule[listener]]
+    const rule = ctx.rules[listeners.rule[listener]]!
     const to = rule.targetFirst + (ourPort - rule.first)
     const { targetAddress } = rule
     if (targetAddress === null) deliver(ctx, row, address, ADDRESS_LOCAL, to)

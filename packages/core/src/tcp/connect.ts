@@ -361,9 +361,9 @@ function rejectSegmentOf(ctx: Context, flow: number, row: number): void {
 
 /** A connection for the guest was accepted: `ADDRESS_REMOTE` and `ADDRESS_LOCAL` hold its ends. */
 export function openFromHost(ctx: Context, listeners: Listeners, listener: number, fd: number): void {
-  const { kernel, config } = ctx
+  const { kernel } = ctx
   const w = ctx.words
-  const rule = config.rules[listeners.rule[listener]!]!
+  const rule = ctx.rules[listeners.rule[listener]!]!
   const flow = ctx.flows.allocate(KIND_TCP)
   if (flow < 0) {
     ctx.count(COUNTER.dropNoFlow)

@@ -5,7 +5,7 @@
  * is held (hold.ts) or, when there is no room, dropped and asked for again by duplicate acknowledgements (RFC 5681 section 3.2).
  */
 import type { Context } from "../context.ts"
-import { FD, FLOW_SHIFT, LAST_ACTIVE, STATE } from "../flow/table.ts"
+import { DIRECTION_FROM_GUEST, FD, FLOW_SHIFT, LAST_ACTIVE, STATE } from "../flow/table.ts"
 import { EAGAIN, EPIPE } from "../errno.ts"
 import { RX_FRAME_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
@@ -194,7 +194,7 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
   }
 
   if (gathered > 0) {
-    ctx.add(COUNTER.bytesFromGuest, inOrderBytes)
+    ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, inOrderBytes)
     w[base + SEQ_FROM_GUEST] = expected
     const result = write(ctx, flow, hold, gathered, inOrderBytes, start)
     if (result < 0) return BATCH_SOCKET_FAILED

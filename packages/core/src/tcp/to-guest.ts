@@ -6,7 +6,7 @@
  * continues, is SEQ_TO_GUEST - ACKED_BY_GUEST.
  */
 import type { Context } from "../context.ts"
-import { FD, FLOW_SHIFT, HOST_FAMILY, LAST_ACTIVE, STATE } from "../flow/table.ts"
+import { DIRECTION_TO_GUEST, FD, FLOW_SHIFT, HOST_FAMILY, LAST_ACTIVE, STATE } from "../flow/table.ts"
 import { EAGAIN } from "../errno.ts"
 import { COUNTER } from "../stats.ts"
 import * as tcp from "../wire/tcp.ts"
@@ -151,7 +151,7 @@ export function sendData(ctx: Context, flow: number): number {
       at = (at + length) | 0
     }
     sent(ctx, flow, at)
-    ctx.add(COUNTER.bytesToGuest, got)
+    ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, got)
     budget -= got
     // Events are edge-triggered: a FIN that came with the last data is found only by asking once more.
     if (got < want && (w[base + STATE]! & (URGENT | HOST_ENDING)) === 0) w[base + STATE] = w[base + STATE]! & ~READABLE

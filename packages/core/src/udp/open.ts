@@ -78,7 +78,7 @@ export function flowFromHost(ctx: Context, listeners: Listeners, listener: numbe
   let flow = flows.find(SIDE_HOST)
   if (flow >= 0) return flow
 
-  const rule = ctx.config.rules[listeners.rule[listener]]
+  const rule = ctx.rules[listeners.rule[listener]]!
   const mapped = isMapped(address, ADDRESS_REMOTE)
   if (!(mapped ? ctx.guest.ipv4 : ctx.guest.ipv6) || !guestSide(ctx, rule.targetAddress)) {
     ctx.count(COUNTER.dropNoGuest)

@@ -5,7 +5,7 @@ import { datagramRoom, FAILED, noteToGuest, READABLE, SLOT_BYTES, SLOTS, SLOTS_M
 import type { Context } from "../context.ts"
 import { HOP_LIMIT, networkHeaderLength, writeNetwork } from "../emit.ts"
 import { EAGAIN } from "../errno.ts"
-import { FAR, FD, FLOW_SHIFT, GUEST, GUEST_FAMILY, PORT, STATE } from "../flow/table.ts"
+import { DIRECTION_TO_GUEST, FAR, FD, FLOW_SHIFT, GUEST, GUEST_FAMILY, PORT, STATE } from "../flow/table.ts"
 import { FRAME_NEEDS_CHECKSUM } from "../frames.ts"
 import { DATAGRAM_BATCH_MAX, FRAME_LENGTH_MAX } from "../limits.ts"
 import { COUNTER } from "../stats.ts"
@@ -41,7 +41,7 @@ export function emitDatagram(ctx: Context, flow: number, row: number): void {
   }
   ctx.link.commit(row)
   ctx.count(COUNTER.framesToGuest)
-  ctx.add(COUNTER.bytesToGuest, length - udp.HEADER_LENGTH)
+  ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, length - udp.HEADER_LENGTH)
 }
 
 /** Reads a flow's socket until it is empty, the flow has had its share, or the link is full: in the last two cases READABLE

@@ -30,6 +30,8 @@
 import { type Context, REF_SHIFT, REF_SPLICE, type SpliceConfig } from "../../context.ts"
 import { EADDRINUSE, EADDRNOTAVAIL, EINPROGRESS } from "../../errno.ts"
 import {
+  DIRECTION_FROM_GUEST,
+  DIRECTION_TO_GUEST,
   FD,
   FLOW_SHIFT,
   GUEST,
@@ -140,7 +142,7 @@ export class TcpSplice {
     const { kernel } = ctx
     const { address } = kernel
     const w = ctx.words
-    const rule = ctx.config.rules[this.#listeners.rule[listener]!]!
+    const rule = ctx.rules[this.#listeners.rule[listener]!]!
     const port = this.#listeners.port[listener]!
     const flow = ctx.flows.allocate(KIND_TCP_SPLICE)
     if (flow < 0) {
@@ -406,8 +408,11 @@ export class TcpSplice {
   }
 
   #countBytes(base: number, d: number, bytes: number): void {
-    const outward = (this.#ctx.words[base + PLACE] === PLACE_NAMESPACE) === (d === 0)
-    this.#ctx.add(outward ? COUNTER.bytesSplicedOut : COUNTER.bytesSplicedIn, bytes)
+    const ctx = this.#ctx
+    const flow = base >> FLOW_SHIFT
+    if ((ctx.words[base + PLACE] === PLACE_NAMESPACE) === (d === 0)) {
+      ctx.addBytes(COUNTER.bytesSplicedOut, flow, DIRECTION_FROM_GUEST, bytes)
+    } else ctx.addBytes(COUNTER.bytesSplicedIn, flow, DIRECTION_TO_GUEST, bytes)
   }
 
   #dropPipe(base: number, d: number): void {

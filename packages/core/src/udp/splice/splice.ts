@@ -23,6 +23,8 @@ import { connectInbound } from "../../datagram/socket.ts"
 import { isStream, LISTENER, noteFromGuest, noteToGuest, UNSORTED, WAITED } from "../../datagram/state.ts"
 import { EAGAIN } from "../../errno.ts"
 import {
+  DIRECTION_FROM_GUEST,
+  DIRECTION_TO_GUEST,
   FD,
   FLOW_SHIFT,
   GUEST,
@@ -116,7 +118,7 @@ export class UdpSplice {
   #way(listener: number): number {
     const ctx = this.#ctx
     const { address } = ctx.kernel
-    const rule = ctx.config.rules[this.#listeners.rule[listener]!]!
+    const rule = ctx.rules[this.#listeners.rule[listener]!]!
     const port = this.#listeners.port[listener]!
     return spliceTarget(ctx, this.#config, rule, address, ADDRESS_REMOTE, ADDRESS_LOCAL, port, this.#target, 0)
   }
@@ -140,7 +142,9 @@ export class UdpSplice {
     const delivered = result[SPLICE_DELIVERED]!
     if (delivered < read) ctx.add(COUNTER.dropDatagram, read - delivered)
     const inward = (ctx.words[base + KIND] === KIND_UDP_SPLICE_IN) === (side === 0)
-    ctx.add(inward ? COUNTER.bytesSplicedIn : COUNTER.bytesSplicedOut, result[SPLICE_BYTES]!)
+    const bytes = result[SPLICE_BYTES]!
+    if (inward) ctx.addBytes(COUNTER.bytesSplicedIn, base >> FLOW_SHIFT, DIRECTION_TO_GUEST, bytes)
+    else ctx.addBytes(COUNTER.bytesSplicedOut, base >> FLOW_SHIFT, DIRECTION_FROM_GUEST, bytes)
     if (side === 0) noteFromGuest(ctx, base, read)
     else noteToGuest(ctx, base, read)
   }
@@ -153,7 +157,7 @@ export class UdpSplice {
     const { address } = kernel
     const { key } = flows
     const w = ctx.words
-    const rule = ctx.config.rules[this.#listeners.rule[listener]!]!
+    const rule = ctx.rules[this.#listeners.rule[listener]!]!
     const ourPort = this.#listeners.port[listener]!
     const peerPort = address[ADDRESS_REMOTE + PORT]!
     if (peerPort === 0 || !isUnicast(address, ADDRESS_LOCAL)) {
