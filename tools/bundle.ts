@@ -5,6 +5,7 @@
  *   dist/bin/pasta                 a copy of it: it goes by its name
  *   dist/lib/passt/passt.mjs       the programs, one file each
  *   dist/lib/passt/pasta.mjs
+ *   dist/bin/passtctl              a script that runs dist/lib/passt/passtctl.mjs
  *   dist/lib/passt/passt.node      the addon
  *   dist/lib/passt/node            the runtime, with its licence beside it
  *   dist/share/man/man1/passt.1    the manual pages
@@ -41,6 +42,12 @@ const lib = join(root, "dist/lib/passt")
 const bin = join(root, "dist/bin")
 const man = join(root, "dist/share/man/man1")
 
+/** The tree may be anywhere, and the command be a link to it. */
+const PASSTCTL = `#!/bin/sh
+lib=$(dirname "$(readlink -f "$0")")/../lib/passt
+exec "$lib/node" "$lib/passtctl.mjs" "$@"
+`
+
 /** Copies by way of a new file, so that a running program keeps the old one. */
 function place(from: string, to: string, mode: number): void {
   const fresh = `${to}.new`
@@ -51,7 +58,7 @@ function place(from: string, to: string, mode: number): void {
 
 for (const folder of [lib, bin, man]) mkdirSync(folder, { recursive: true })
 
-for (const program of PROGRAMS) {
+for (const program of [...PROGRAMS, "passtctl"]) {
   const build = await rolldown({
     input: join(root, `apps/${program}/src/main.ts`),
     platform: "node",
@@ -69,6 +76,11 @@ const launcher = ["native/build/launcher/passt", "native/build/Release/passt"]
 if (launcher === undefined) throw new Error("the launcher is not built: run the build of @passt/native first")
 // Two copies rather than a link: security policies attach to either path.
 for (const program of PROGRAMS) place(launcher, join(bin, program), 0o755)
+
+const script = join(bin, "passtctl")
+writeFileSync(`${script}.new`, PASSTCTL)
+chmodSync(`${script}.new`, 0o755)
+renameSync(`${script}.new`, script)
 
 // The runtime that runs this script is the one that the workspace pins.
 const node = realpathSync(process.execPath)

@@ -17,15 +17,17 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   "packages/transport-tap": { node: true, from: ["@passt/core", "@passt/native"] },
   "packages/host": { node: true, from: ["@passt/core", "@passt/core/wire", "@passt/native"] },
   "packages/cli": { node: true, from: ["@passt/core", "@passt/core/wire"] },
+  "packages/control": { node: true, from: ["@passt/cli", "@passt/core", "@passt/native"] },
   native: { node: true, from: ["@passt/core"] },
   "packages/program": {
     node: true,
-    from: ["@passt/cli", "@passt/core", "@passt/dhcp", "@passt/host", "@passt/native", "@passt/ndp"],
+    from: ["@passt/cli", "@passt/control", "@passt/core", "@passt/dhcp", "@passt/host", "@passt/native", "@passt/ndp"],
   },
   "apps/passt": {
     node: true,
     from: ["@passt/cli", "@passt/core", "@passt/host", "@passt/native", "@passt/program", "@passt/transport-unix"],
   },
+  "apps/passtctl": { node: true, from: ["@passt/control", "@passt/core", "@passt/native", "@passt/program/version"] },
   "apps/pasta": {
     node: true,
     from: ["@passt/cli", "@passt/core", "@passt/host", "@passt/native", "@passt/program", "@passt/transport-tap"],

@@ -10,6 +10,7 @@ NAPI_MODULE_INIT() {
   passt::registerPrivileges(env, exports);
   passt::registerDaemon(env, exports);
   passt::registerSeal(env, exports);
+  passt::registerControl(env, exports);
   if (passt::registerNetlink) passt::registerNetlink(env, exports);
   if (passt::registerProcess) passt::registerProcess(env, exports);
   return exports;

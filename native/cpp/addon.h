@@ -137,6 +137,7 @@ void registerSandbox(napi_env env, napi_value exports);
 void registerPrivileges(napi_env env, napi_value exports);
 void registerDaemon(napi_env env, napi_value exports);
 void registerSeal(napi_env env, napi_value exports);
+void registerControl(napi_env env, napi_value exports);
 /** Present when their files are part of the build. */
 __attribute__((weak)) void registerNetlink(napi_env env, napi_value exports);
 __attribute__((weak)) void registerProcess(napi_env env, napi_value exports);

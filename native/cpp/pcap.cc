@@ -1,6 +1,7 @@
 #include "pcap.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -18,7 +19,10 @@ constexpr size_t snapLength = 65535;
 
 Pcap* Pcap::open(const char* path) {
   const int fd = ::open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) return nullptr;
+  return fd < 0 ? nullptr : begin(fd);
+}
+
+Pcap* Pcap::begin(int fd) {
   Pcap* const pcap = new (std::nothrow) Pcap(fd);
   if (!pcap) {
     ::close(fd);
@@ -117,8 +121,28 @@ static napi_value openCapture(napi_env env, napi_callback_info info) {
   return arguments.result(engine.pcap ? 0 : -errno);
 }
 
+/** Whether writes to a file never wait for somebody, and are allowed. */
+static bool isWritableFile(int fd) {
+  struct stat file;
+  // seccomp[control]: fstat newfstatat fcntl(_, F_GETFL)
+  if (fstat(fd, &file) < 0 || !S_ISREG(file.st_mode)) return false;
+  const int flags = fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && !(flags & O_PATH);
+}
+
+static int32_t captureTo(Engine& engine, int32_t fd) {
+  if (!isWritableFile(fd)) {
+    ::close(fd);
+    return -EINVAL;
+  }
+  closeCapture(engine);
+  engine.pcap = Pcap::begin(fd);
+  return engine.pcap ? 0 : -errno;
+}
+
 void bindPcap(napi_env env, napi_value object, Engine* engine) {
   define(env, object, "openCapture", openCapture, engine);
+  defineHot<captureTo>(env, object, "captureTo", engine);
   defineHot<closeCapture>(env, object, "closeCapture", engine);
 }
 

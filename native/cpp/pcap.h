@@ -18,6 +18,8 @@ class Pcap {
  public:
   /** Truncates or creates `path`, mode 0600. @returns null with errno set on failure. */
   static Pcap* open(const char* path);
+  /** Begins in a file that is open, which is closed in any case. @returns null with errno set on failure. */
+  static Pcap* begin(int fd);
   /** Writes what is left and syncs the file. */
   ~Pcap();
 

@@ -160,6 +160,7 @@ static napi_value listenTcp(napi_env env, napi_callback_info info) {
   if (!error) error = bindLocal(engine, fd, family);
   // seccomp: setsockopt(_, SOL_SOCKET, SO_REUSEADDR)
   // seccomp[pasta]: listen
+  // seccomp[control]: listen
   if (!error && listen(fd, backlog) < 0) error = -errno;
   return arguments.result(error ? abandon(fd, error) : fd);
 }

@@ -24,16 +24,17 @@ inline constexpr option longOptions[] = {
     {"pid", required_argument, nullptr, 'P'},
     {"pcap", required_argument, nullptr, 'p'},
     {"stats", required_argument, nullptr, 268},
+    {"control", required_argument, nullptr, 269},
     {"conf-path", required_argument, nullptr, 'c'},
-    {"chroot-fallback", no_argument, nullptr, 270},
-    {"no-seal", no_argument, nullptr, 271},
-    {"no-jit", no_argument, nullptr, 272},
+    {"chroot-fallback", no_argument, nullptr, 271},
+    {"no-seal", no_argument, nullptr, 272},
+    {"no-jit", no_argument, nullptr, 273},
     {"socket", required_argument, nullptr, 's'},
     {"socket-path", required_argument, nullptr, 's'},
     {"fd", required_argument, nullptr, 'F'},
     {"one-off", no_argument, nullptr, '1'},
-    {"vhost-user", no_argument, nullptr, 276},
-    {"print-capabilities", no_argument, nullptr, 277},
+    {"vhost-user", no_argument, nullptr, 277},
+    {"print-capabilities", no_argument, nullptr, 278},
     {"interface", required_argument, nullptr, 'i'},
     {"address", required_argument, nullptr, 'a'},
     {"netmask", required_argument, nullptr, 'n'},
@@ -41,52 +42,52 @@ inline constexpr option longOptions[] = {
     {"mac-addr", required_argument, nullptr, 'M'},
     {"mtu", required_argument, nullptr, 'm'},
     {"outbound", required_argument, nullptr, 'o'},
-    {"outbound-if4", required_argument, nullptr, 285},
-    {"outbound-if6", required_argument, nullptr, 286},
-    {"no-follow-host", no_argument, nullptr, 287},
+    {"outbound-if4", required_argument, nullptr, 286},
+    {"outbound-if6", required_argument, nullptr, 287},
+    {"no-follow-host", no_argument, nullptr, 288},
     {"ipv4-only", no_argument, nullptr, '4'},
     {"ipv6-only", no_argument, nullptr, '6'},
     {"dns", required_argument, nullptr, 'D'},
-    {"dns-forward", required_argument, nullptr, 291},
-    {"dns-host", required_argument, nullptr, 292},
+    {"dns-forward", required_argument, nullptr, 292},
+    {"dns-host", required_argument, nullptr, 293},
     {"search", required_argument, nullptr, 'S'},
-    {"no-dhcp-dns", no_argument, nullptr, 294},
-    {"no-dhcp-search", no_argument, nullptr, 295},
-    {"dhcp-dns", no_argument, nullptr, 296},
-    {"dhcp-search", no_argument, nullptr, 297},
+    {"no-dhcp-dns", no_argument, nullptr, 295},
+    {"no-dhcp-search", no_argument, nullptr, 296},
+    {"dhcp-dns", no_argument, nullptr, 297},
+    {"dhcp-search", no_argument, nullptr, 298},
     {"hostname", required_argument, nullptr, 'H'},
-    {"fqdn", required_argument, nullptr, 299},
-    {"no-tcp", no_argument, nullptr, 300},
-    {"no-udp", no_argument, nullptr, 301},
-    {"no-icmp", no_argument, nullptr, 302},
-    {"no-dhcp", no_argument, nullptr, 303},
-    {"no-dhcpv6", no_argument, nullptr, 304},
-    {"no-ndp", no_argument, nullptr, 305},
-    {"no-ra", no_argument, nullptr, 306},
-    {"map-host-loopback", required_argument, nullptr, 307},
-    {"no-map-gw", no_argument, nullptr, 308},
-    {"map-guest-addr", required_argument, nullptr, 309},
+    {"fqdn", required_argument, nullptr, 300},
+    {"no-tcp", no_argument, nullptr, 301},
+    {"no-udp", no_argument, nullptr, 302},
+    {"no-icmp", no_argument, nullptr, 303},
+    {"no-dhcp", no_argument, nullptr, 304},
+    {"no-dhcpv6", no_argument, nullptr, 305},
+    {"no-ndp", no_argument, nullptr, 306},
+    {"no-ra", no_argument, nullptr, 307},
+    {"map-host-loopback", required_argument, nullptr, 308},
+    {"no-map-gw", no_argument, nullptr, 309},
+    {"map-guest-addr", required_argument, nullptr, 310},
     {"tcp-ports", required_argument, nullptr, 't'},
     {"udp-ports", required_argument, nullptr, 'u'},
-    {"freebind", no_argument, nullptr, 312},
+    {"freebind", no_argument, nullptr, 313},
     {"tcp-ns", required_argument, nullptr, 'T'},
     {"udp-ns", required_argument, nullptr, 'U'},
-    {"host-lo-to-ns-lo", no_argument, nullptr, 315},
-    {"no-splice", no_argument, nullptr, 316},
-    {"splice-only", no_argument, nullptr, 317},
-    {"repair-path", required_argument, nullptr, 318},
-    {"migrate-exit", no_argument, nullptr, 319},
-    {"migrate-no-linger", no_argument, nullptr, 320},
+    {"host-lo-to-ns-lo", no_argument, nullptr, 316},
+    {"no-splice", no_argument, nullptr, 317},
+    {"splice-only", no_argument, nullptr, 318},
+    {"repair-path", required_argument, nullptr, 319},
+    {"migrate-exit", no_argument, nullptr, 320},
+    {"migrate-no-linger", no_argument, nullptr, 321},
     {"ns-ifname", required_argument, nullptr, 'I'},
-    {"ns-mac-addr", required_argument, nullptr, 322},
-    {"userns", required_argument, nullptr, 323},
-    {"netns", required_argument, nullptr, 324},
-    {"netns-only", no_argument, nullptr, 325},
-    {"no-netns-quit", no_argument, nullptr, 326},
-    {"no-pidns", no_argument, nullptr, 327},
-    {"config-net", no_argument, nullptr, 328},
-    {"no-copy-routes", no_argument, nullptr, 329},
-    {"no-copy-addrs", no_argument, nullptr, 330},
+    {"ns-mac-addr", required_argument, nullptr, 323},
+    {"userns", required_argument, nullptr, 324},
+    {"netns", required_argument, nullptr, 325},
+    {"netns-only", no_argument, nullptr, 326},
+    {"no-netns-quit", no_argument, nullptr, 327},
+    {"no-pidns", no_argument, nullptr, 328},
+    {"config-net", no_argument, nullptr, 329},
+    {"no-copy-routes", no_argument, nullptr, 330},
+    {"no-copy-addrs", no_argument, nullptr, 331},
     {nullptr, 0, nullptr, 0},
 };
 
@@ -95,30 +96,30 @@ inline constexpr int foregroundOption = 'f';
 /** Its argument is the number of the guest's connected socket. */
 inline constexpr int descriptorOption = 'F';
 /** Serve without the seal. */
-inline constexpr int noSealOption = 271;
+inline constexpr int noSealOption = 272;
 /** Interpret the program, never compile it to machine code. */
-inline constexpr int noJitOption = 272;
+inline constexpr int noJitOption = 273;
 /** Whom to become, UID[:GID] or LOGIN[:GROUP]. */
 inline constexpr int userOption = 265;
 /** Network namespace to join. */
-inline constexpr int netnsOption = 324;
+inline constexpr int netnsOption = 325;
 /** User namespace to join. */
-inline constexpr int usernsOption = 323;
+inline constexpr int usernsOption = 324;
 /** Stay in the user namespace. */
-inline constexpr int netnsOnlyOption = 325;
+inline constexpr int netnsOnlyOption = 326;
 /** No PID namespace for the command to spawn. */
-inline constexpr int noPidnsOption = 327;
+inline constexpr int noPidnsOption = 328;
 /** File to write the process ID to. */
 inline constexpr int pidFileOption = 'P';
 /** File to write messages to. */
 inline constexpr int logFileOption = 'l';
 /** Don't watch the host's resolver configuration. */
-inline constexpr int noFollowOption = 287;
+inline constexpr int noFollowOption = 288;
 /** Host name in the command's UTS namespace. */
 inline constexpr int hostNameOption = 'H';
 /** Whether the program only shows a text and exits. */
 constexpr bool isInquiry(int option) {
-  return option == 'h' || option == 257 || option == 277;
+  return option == 'h' || option == 257 || option == 278;
 }
 
 /** Where the program finds the guest's socket, the readiness pipe, the target network namespace and the pipe to the

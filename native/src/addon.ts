@@ -76,6 +76,7 @@ export interface RawEngine {
   scanListeners(place: number, kind: number, map: Uint8Array, files?: number): number
 
   openCapture(path: string): number
+  captureTo(fd: number): number
   closeCapture(): number
   enterNamespace(netnsFd: number, bare: number): number
   leaveNamespace(): number

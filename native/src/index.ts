@@ -1,6 +1,7 @@
 /** The addon's typed surface. */
 export type { Addon, RawEngine, RawTapLink, RawUnixLink } from "./addon.ts"
 export * from "./checksum.ts"
+export * from "./control.ts"
 export * from "./entropy.ts"
 export * from "./kernel.ts"
 export * from "./netlink.ts"

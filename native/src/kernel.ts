@@ -222,6 +222,11 @@ export class NativeKernel implements Kernel {
   openCapture(path: string): number {
     return this.raw.openCapture(path)
   }
+  /** As `openCapture`, into a file that somebody else has opened; it is ours from then on, whatever the result.
+   * @returns 0, or -errno: EINVAL for what is no regular file or can't be written */
+  captureTo(fd: number): number {
+    return this.raw.captureTo(fd)
+  }
   /** Ends the capture and syncs its file. */
   closeCapture(): number {
     return this.raw.closeCapture()

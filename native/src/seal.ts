@@ -18,6 +18,7 @@ const BIT: Record<Condition, number> = {
   capture: 8,
   command: 16,
   "no-sock-diag": 32,
+  control: 64,
 }
 const SINK = { stderr: 0, file: 1, syslog: 2 } as const
 

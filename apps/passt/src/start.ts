@@ -31,9 +31,11 @@ import {
   listen,
   openLog,
   openNull,
-  openPidFile,
   prepareMemory,
   requireSeal,
+  openControl,
+  openPidFile,
+  portContext,
   StartError,
   StatsTable,
   tellConfiguration,
@@ -59,7 +61,8 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   setProcessName("passt")
 
   const config = describeGuest(options)
-  const rules = forwardRules(options, config, false)
+  const ports = portContext(options, config, false)
+  const rules = forwardRules(options, ports)
   const { kernel, frames } = createKernel()
   let clientGone = false
   const link = new UnixLink(kernel, frames, {
@@ -95,12 +98,14 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
     follower = new HostFollower(options, config, assembly, kernel, logger, follow)
     chores.add(follower)
   }
+  const controlEvent = openControl({ program: "passt", options, engine, kernel, rules, ports, chores }, made)
   let stop = false
-  engine.onExternal = (index) => {
+  engine.onExternal = (index, mask) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
     else if (index === EXTERNAL_HOST) follower?.hostChanged()
     else if (index === EXTERNAL_RESOLVERS) follower?.resolversChanged()
-    else while (kernel.takeSignal() !== 0) stop = true
+    else if (index === EXTERNAL_SIGNAL) while (kernel.takeSignal() !== 0) stop = true
+    else controlEvent(index, mask)
   }
 
   tellConfiguration(logger, options, config, rules)
@@ -125,8 +130,10 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   background.detach()
   if (options.seal) {
     const file = options.logFile === null ? [] : (["log-file"] as const)
-    const capture = options.pcapFile === null ? [] : (["capture"] as const)
-    closeSeal(logger, "passt", ["passt", ...file, ...capture])
+    // With a control socket a capture can begin at any time.
+    const capture = options.pcapFile === null && options.controlPath === null ? [] : (["capture"] as const)
+    const control = options.controlPath === null ? [] : (["control"] as const)
+    closeSeal(logger, "passt", ["passt", ...file, ...capture, ...control])
   }
   manager.ready(link.path === "" ? "Ready for the guest" : `Ready for the guest on ${link.path}`, background.pid)
   background.ready()

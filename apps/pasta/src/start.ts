@@ -46,9 +46,11 @@ import {
   listen,
   openLog,
   openNull,
-  openPidFile,
   prepareMemory,
   requireSeal,
+  openControl,
+  openPidFile,
+  portContext,
   StartError,
   StatsTable,
   tellConfiguration,
@@ -85,7 +87,8 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   setProcessName("pasta")
 
   const config = describeGuest(options)
-  const rules = forwardRules(options, config, true)
+  const ports = portContext(options, config, true)
+  const rules = forwardRules(options, ports)
   const { kernel, frames } = createKernel()
   checkResult("Couldn't enter network namespace", kernel.enterNamespace(launch.netnsFd))
   const { link, name } = openInterface(options, config, kernel, frames, logger)
@@ -119,13 +122,15 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
     follower = new HostFollower(options, config, assembly, kernel, logger, follow)
     chores.add(follower)
   }
+  const controlEvent = openControl({ program: "pasta", options, engine, kernel, rules, ports, chores }, made)
   /** Exit status, once it is over. */
   let status = -1
-  engine.onExternal = (index) => {
+  engine.onExternal = (index, mask) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
     else if (index === EXTERNAL_SIGNAL) status = takeSignals(kernel, child, status)
     else if (index === EXTERNAL_HOST) follower?.hostChanged()
     else if (index === EXTERNAL_RESOLVERS) follower?.resolversChanged()
+    else if (index !== EXTERNAL_NAMESPACE) controlEvent(index, mask)
     else if (watch?.gone()) status = namespaceGone(logger, watch.name)
   }
 
@@ -158,9 +163,11 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   background.detach()
   if (options.seal) {
     const file = options.logFile === null ? [] : (["log-file"] as const)
-    const capture = options.pcapFile === null ? [] : (["capture"] as const)
+    // With a control socket a capture can begin at any time.
+    const capture = options.pcapFile === null && options.controlPath === null ? [] : (["capture"] as const)
+    const control = options.controlPath === null ? [] : (["control"] as const)
     const spawned = command ? (["command"] as const) : []
-    closeSeal(logger, "pasta", ["pasta", ...file, ...capture, ...spawned])
+    closeSeal(logger, "pasta", ["pasta", ...file, ...capture, ...control, ...spawned])
   }
   manager.ready(`Serving ${watch?.name ?? "a namespace"}`, background.pid)
   background.ready()

@@ -136,6 +136,17 @@ was dropped, by reason. 0: none.`,
     status: "built",
   },
   {
+    name: "control",
+    argument: "PATH",
+    offers: ["files"],
+    group: "general",
+    help: "Socket on which passtctl shows and changes what the running program does",
+    man: `Lists flows, statistics and metrics, adds and removes port forwarding rules, starts and stops captures.
+The socket is created with mode 0600: who may open it may do all of that.
+It is not removed at exit.`,
+    status: "built",
+  },
+  {
     name: "conf-path",
     short: "c",
     argument: "PATH",

@@ -60,6 +60,8 @@ export interface CommonOptions {
   readonly pcapFile: string | null
   /** Seconds between rows of statistics on standard error; 0: none. */
   readonly statsSeconds: number
+  /** Where the control socket is to be; null: there is none. */
+  readonly controlPath: string | null
 
   /** Families that may be used. Not both false. */
   readonly ipv4: boolean
@@ -366,14 +368,13 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     }
     options.statsSeconds = seconds
   },
+  control: ({ options }, value, written) => {
+    options.controlPath = socketPath(value, written)
+  },
   "repair-path": () => {},
 
   socket: ({ options }, value, written) => {
-    if (value === "") throw new ConfigError(`Invalid path for ${written}: ''`)
-    if (Buffer.byteLength(value) > SOCKET_PATH_MAX) {
-      throw new ConfigError(`Socket path too long (max ${SOCKET_PATH_MAX} bytes): ${value}`)
-    }
-    options.socketPath = value
+    options.socketPath = socketPath(value, written)
   },
   fd: ({ options }, value) => {
     const fd = parseDecimal(value)
@@ -623,6 +624,7 @@ function emptyDraft(): Draft {
     pidFile: null,
     pcapFile: null,
     statsSeconds: 0,
+    controlPath: null,
     socketPath: null,
     fd: null,
     oneOff: false,
@@ -739,6 +741,15 @@ function isCompatible(found: Address): boolean {
 function interfaceName(text: string, written: string): string {
   if (!isInterfaceName(text)) throw new ConfigError(`Invalid interface name for ${written}: '${text}'`)
   return text
+}
+
+/** @throws ConfigError for one that no socket can have */
+function socketPath(value: string, written: string): string {
+  if (value === "") throw new ConfigError(`Invalid path for ${written}: ''`)
+  if (Buffer.byteLength(value) > SOCKET_PATH_MAX) {
+    throw new ConfigError(`Socket path too long (max ${SOCKET_PATH_MAX} bytes): ${value}`)
+  }
+  return value
 }
 
 function path(text: string, written: string): string {

@@ -47,7 +47,7 @@ import type { ForwardRule } from "./forward/rule.ts"
 import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
 import { Ping } from "./icmp/ping.ts"
 import { EVENT_OUT } from "./kernel.ts"
-import { type FlowView, visitFlows } from "./live/flows.ts"
+import { type FlowClass, type FlowView, visitClasses, visitFlows } from "./live/flows.ts"
 import { Multicast } from "./multicast/multicast.ts"
 import { isMld } from "./multicast/reports.ts"
 import type { Protocol } from "./protocol.ts"
@@ -171,6 +171,11 @@ export class Engine {
    * @returns the row to go on with, -1 when all have been looked at */
   flows(from: number, count: number, visit: (flow: FlowView) => void): number {
     return visitFlows(this.ctx, from, count, visit)
+  }
+
+  /** As `flows`, for those who only count. */
+  flowClasses(from: number, count: number, visit: (found: FlowClass) => void): number {
+    return visitClasses(this.ctx, from, count, visit)
   }
 
   /** Begins to serve one more forwarding rule: a few ports per call of its `step`, between turns. Others are not touched. */

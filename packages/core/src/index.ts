@@ -15,5 +15,14 @@ export * from "./forward/translate.ts"
 export * from "./stats.ts"
 export type { EngineConfig, LogLevel, Neighbours, SpliceConfig } from "./context.ts"
 export { REF_EXTERNAL, REF_INDEX_MASK, REF_LINK, REF_SHIFT } from "./context.ts"
+export {
+  KIND_GROUP,
+  KIND_PING,
+  KIND_TCP,
+  KIND_TCP_SPLICE,
+  KIND_UDP,
+  KIND_UDP_SPLICE_IN,
+  KIND_UDP_SPLICE_OUT,
+} from "./flow/table.ts"
 export { Engine, type Reconfiguration } from "./engine.ts"
-export type { FlowEnd, FlowState, FlowView } from "./live/flows.ts"
+export type { FlowClass, FlowEnd, FlowState, FlowView } from "./live/flows.ts"

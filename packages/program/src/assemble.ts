@@ -1,5 +1,5 @@
 /** The packages put together: an engine with its responders, and the host's neighbours that it follows. */
-import { parsePortOptions, type CommonOptions, type ForwardRule } from "@passt/cli"
+import { parsePortOptions, type CommonOptions, type ForwardRule, type PortContext } from "@passt/cli"
 import {
   describeFlow,
   Engine,
@@ -36,12 +36,17 @@ export function createKernel(): { readonly kernel: NativeKernel; readonly frames
   return { kernel, frames }
 }
 
-/** The rules that the port options stand for. @param auto whether "auto" is possible @throws ConfigError */
-export function forwardRules(options: CommonOptions, config: GuestConfig, auto: boolean): ForwardRule[] {
+/** What port specifications depend on. @param auto whether there is a namespace, and "auto" is possible */
+export function portContext(options: CommonOptions, config: GuestConfig, auto: boolean): PortContext {
   const [ephemeralFirst, ephemeralLast] = config.host.settings.ephemeralPorts
   const { tcp, udp } = options
   const { ipv4, ipv6 } = config.guest
-  return parsePortOptions(options.ports, { ipv4, ipv6, tcp, udp, ephemeralFirst, ephemeralLast, auto })
+  return { ipv4, ipv6, tcp, udp, ephemeralFirst, ephemeralLast, auto }
+}
+
+/** The rules that the port options stand for. @throws ConfigError */
+export function forwardRules(options: CommonOptions, context: PortContext): ForwardRule[] {
+  return parsePortOptions(options.ports, context)
 }
 
 export interface Assembly {

@@ -1,6 +1,7 @@
 /** What passt and pasta do alike. */
 export * from "./assemble.ts"
 export * from "./chores.ts"
+export * from "./control.ts"
 export * from "./error.ts"
 export * from "./follow.ts"
 export * from "./guest.ts"

@@ -35,3 +35,15 @@ export function groupsOf(rules: readonly (ForwardRule | undefined)[], before: re
   }
   return groups
 }
+
+/** Makes the maps, by place, of who listens where these groups ask. */
+export function provideMaps(
+  groups: readonly Group[],
+  tcp: (Uint8Array | undefined)[],
+  udp: (Uint8Array | undefined)[],
+): void {
+  for (const { place, protocol } of groups) {
+    tcp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
+    if (protocol === "udp") udp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
+  }
+}

@@ -17,7 +17,7 @@
  */
 import type { Context } from "../context.ts"
 import { PORT_MAP_BYTES, SCAN_TCP, SCAN_UDP } from "../kernel.ts"
-import { type Group, groupsOf } from "./auto-groups.ts"
+import { type Group, groupsOf, provideMaps } from "./auto-groups.ts"
 import type { Listeners } from "./listen.ts"
 
 /** Time between scans, milliseconds: usually, and after changes. */
@@ -51,11 +51,7 @@ export class AutoPorts {
   /** Looks which rules there are. What is served for one that stays goes on; a new one is served by the next scan. */
   rulesChanged(): void {
     this.#groups = groupsOf(this.#ctx.rules, this.#groups)
-    for (let i = 0; i < this.#groups.length; i++) {
-      const { place, protocol } = this.#groups[i]!
-      this.#tcp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
-      if (protocol === "udp") this.#udp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
-    }
+    provideMaps(this.#groups, this.#tcp, this.#udp)
     this.due = this.#ctx.now
   }
 

@@ -1,0 +1,170 @@
+/**
+ * The control socket: a UNIX stream socket whose clients write requests as lines of text, and may send an open file along with one
+ * (unix(7), SCM_RIGHTS). Everything is non-blocking but the client's own side (passtctl), which has nothing else to do.
+ */
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "addon.h"
+
+namespace passt {
+namespace {
+
+/** Connections that wait to be accepted. */
+constexpr int backlog = 8;
+
+/** Descriptors that one message can bring; all but the first are closed. */
+constexpr size_t descriptorMax = 4;
+
+int32_t addressOf(const std::string& path, sockaddr_un& address) {
+  address.sun_family = AF_UNIX;
+  if (path.empty()) return -ENOENT;
+  if (path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
+  memcpy(address.sun_path, path.data(), path.size());
+  return 0;
+}
+
+/** @returns a socket that is connected, or -errno */
+int32_t connectTo(const sockaddr_un& address, int flags) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+  if (fd < 0) return -errno;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+  const int error = errno;
+  close(fd);
+  return -error;
+}
+
+// listenControl(path): for its owner alone. Takes the place of a socket that nobody listens on any more, but never of another kind
+// of file. @returns the descriptor, -EADDRINUSE, or another -errno
+napi_value listenControl(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  const std::string path = arguments.text(0);
+  sockaddr_un address{};
+  const int32_t wrong = addressOf(path, address);
+  if (wrong) return arguments.result(wrong);
+  struct stat file;
+  if (lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode)) {
+    const int32_t other = connectTo(address, SOCK_NONBLOCK);
+    if (other >= 0) close(other);
+    // EAGAIN: somebody listens and has no time. EACCES: nobody else's is ours to replace.
+    if (other >= 0 || other == -EAGAIN) return arguments.result(-EADDRINUSE);
+    if (other == -EACCES) return arguments.result(other);
+    if (unlink(path.c_str()) < 0 && errno != ENOENT) return arguments.result(-errno);
+  }
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return arguments.result(-errno);
+  // The mode of the socket becomes that of the file (less the umask): there is no moment in which others could connect.
+  if (fchmod(fd, 0600) < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 ||
+      chmod(path.c_str(), 0600) < 0 || listen(fd, backlog) < 0) {
+    const int error = errno;
+    close(fd);
+    return arguments.result(-error);
+  }
+  return arguments.result(fd);
+}
+
+// connectControl(path): the client's side, which blocks. @returns the descriptor or -errno
+napi_value connectControl(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  sockaddr_un address{};
+  const int32_t wrong = addressOf(arguments.text(0), address);
+  return arguments.result(wrong ? wrong : connectTo(address, 0));
+}
+
+// acceptControl(fd): @returns a connection, or -errno
+napi_value acceptControl(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  // seccomp[control]: accept4
+  const int fd = accept4(arguments.integer(0), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return arguments.result(fd < 0 ? -errno : fd);
+}
+
+// receiveControl(fd, bytes, from, passed): reads into bytes[from …]; passed[0] gets a descriptor that came along, or -1.
+// @returns bytes read, 0 at the end, or -errno
+napi_value receiveControl(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  size_t length = 0;
+  size_t words = 0;
+  auto* bytes = static_cast<uint8_t*>(arguments.bytes(1, &length));
+  const int32_t from = arguments.integer(2);
+  auto* passed = static_cast<int32_t*>(arguments.bytes(3, &words));
+  if (!bytes || from < 0 || static_cast<size_t>(from) >= length || !passed || words < sizeof *passed) {
+    return arguments.result(-EINVAL);
+  }
+  *passed = -1;
+  iovec piece = {bytes + from, length - static_cast<size_t>(from)};
+  alignas(cmsghdr) char control[CMSG_SPACE(descriptorMax * sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t got;
+  do {
+    // seccomp[control]: recvmsg
+    got = recvmsg(arguments.integer(0), &message, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return arguments.result(-errno);
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part; part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(part) + i * sizeof fd, sizeof fd);
+      if (*passed < 0) *passed = fd;
+      else close(fd);
+    }
+  }
+  return arguments.result(static_cast<int32_t>(got));
+}
+
+// sendControl(fd, bytes, from, to, descriptor): writes bytes[from … to-1], and with them a descriptor unless it is negative.
+// @returns bytes written or -errno
+napi_value sendControl(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  size_t length = 0;
+  auto* bytes = static_cast<uint8_t*>(arguments.bytes(1, &length));
+  const int32_t from = arguments.integer(2);
+  const int32_t to = arguments.integer(3);
+  const int descriptor = arguments.integer(4);
+  if (!bytes || from < 0 || to < from || static_cast<size_t>(to) > length) return arguments.result(-EINVAL);
+  iovec piece = {bytes + from, static_cast<size_t>(to - from)};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  if (descriptor >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof descriptor);
+    memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
+  }
+  ssize_t sent;
+  do {
+    // seccomp[control]: sendmsg
+    sent = sendmsg(arguments.integer(0), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return arguments.result(sent < 0 ? -errno : static_cast<int32_t>(sent));
+}
+
+}  // namespace
+
+void registerControl(napi_env env, napi_value exports) {
+  define(env, exports, "listenControl", listenControl);
+  define(env, exports, "connectControl", connectControl);
+  define(env, exports, "acceptControl", acceptControl);
+  define(env, exports, "receiveControl", receiveControl);
+  define(env, exports, "sendControl", sendControl);
+}
+
+}  // namespace passt

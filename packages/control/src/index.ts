@@ -1,0 +1,10 @@
+/** The live side of passt and pasta. */
+export { openCalls, type ControlContext } from "./calls.ts"
+export { Capture, type CaptureKernel } from "./capture.ts"
+export { PATIENCE_MS } from "./client.ts"
+export { type CounterName, DROPS } from "./drops.ts"
+export { type Forward, Forwards } from "./forwards.ts"
+export { METRICS_TYPE } from "./metrics.ts"
+export { type ErrorCode, PROTOCOL_VERSION, REQUEST_BYTES_MAX } from "./protocol.ts"
+export { CLIENTS_MAX, ControlServer, EVENT_INDICES } from "./server.ts"
+export { type ControlSockets, nativeSockets } from "./sockets.ts"
