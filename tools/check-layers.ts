@@ -15,6 +15,7 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   "packages/ndp": { node: false, from: ["@passt/core", "@passt/core/wire"] },
   "packages/transport-unix": { node: true, from: ["@passt/core", "@passt/native"] },
   "packages/transport-tap": { node: true, from: ["@passt/core", "@passt/native"] },
+  "packages/transport-vhost": { node: true, from: ["@passt/core", "@passt/native"] },
   "packages/host": { node: true, from: ["@passt/core", "@passt/core/wire", "@passt/native"] },
   "packages/cli": { node: true, from: ["@passt/core", "@passt/core/wire"] },
   "packages/control": { node: true, from: ["@passt/cli", "@passt/core", "@passt/native"] },
@@ -25,7 +26,15 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   },
   "apps/passt": {
     node: true,
-    from: ["@passt/cli", "@passt/core", "@passt/host", "@passt/native", "@passt/program", "@passt/transport-unix"],
+    from: [
+      "@passt/cli",
+      "@passt/core",
+      "@passt/host",
+      "@passt/native",
+      "@passt/program",
+      "@passt/transport-unix",
+      "@passt/transport-vhost",
+    ],
   },
   "apps/passtctl": { node: true, from: ["@passt/control", "@passt/core", "@passt/native", "@passt/program/version"] },
   "apps/pasta": {

@@ -77,6 +77,13 @@ class Arguments {
     napi_get_value_int32(env_, values_[index], &value);
     return value;
   }
+  /** A BigInt of 64 bits without a sign. */
+  uint64_t word64(size_t index) const {
+    uint64_t value = 0;
+    bool whole = false;
+    napi_get_value_bigint_uint64(env_, values_[index], &value, &whole);
+    return value;
+  }
   /** The bytes of a string as UTF-8, at most 4095 of them. */
   std::string text(size_t index) const {
     char buffer[4096];

@@ -151,6 +151,7 @@ static napi_value createEngine(napi_env env, napi_callback_info info) {
   bindListeners(env, object, &engine);
   bindUnixLink(env, object, &engine);
   bindTapLink(env, object, &engine);
+  bindVhostLink(env, object, &engine);
   return object;
 }
 

@@ -177,5 +177,6 @@ void bindSpliceDatagrams(napi_env env, napi_value object, Engine* engine);
 void bindListeners(napi_env env, napi_value object, Engine* engine);
 void bindUnixLink(napi_env env, napi_value object, Engine* engine);
 void bindTapLink(napi_env env, napi_value object, Engine* engine);
+void bindVhostLink(napi_env env, napi_value object, Engine* engine);
 
 }  // namespace passt

@@ -51,6 +51,10 @@ class Transmit {
   size_t pieceCount() const { return tail_ - head_; }
   /** Next row to prepare. */
   int32_t row() const { return row_; }
+  /** Whether a part of it is prepared already. */
+  bool inRow() const { return frame_ > 0; }
+  /** Passes over rows that went another way. */
+  void skip(int32_t rows) { row_ += rows; }
   /** Bytes that prepared pieces hold, and those that rows up to `to` will become. */
   int64_t pending(const Engine& engine, int32_t to) const;
   /** Rows that could not be sent because their columns contradict each other. */

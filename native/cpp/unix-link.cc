@@ -12,11 +12,7 @@
  *
  * Reads first: unix(7), QEMU's net/stream.c for the framing.
  */
-#include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <climits>
@@ -27,6 +23,7 @@
 #include "engine.h"
 #include "pcap.h"
 #include "transmit.h"
+#include "unix-listener.h"
 
 namespace passt {
 
@@ -87,13 +84,6 @@ static int32_t watchListener(UnixLink& link) {
   return watchFor(link.engine, link.listenFd, link.ref, EPOLLIN | EPOLLET, link.source);
 }
 
-static pid_t peerPid(int fd) {
-  ucred credentials{};
-  socklen_t length = sizeof credentials;
-  // seccomp[passt]: getsockopt(_, SOL_SOCKET, SO_PEERCRED)
-  return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 ? credentials.pid : 0;
-}
-
 /** Takes over a connected socket. */
 static int32_t attachClient(UnixLink& link, int fd) {
   // As much as the host allows; the kernel clamps to net.core.wmem_max and rmem_max.
@@ -128,17 +118,10 @@ static void dropClient(UnixLink& link) {
   link.state[stateMore] = link.listenFd >= 0;
 }
 
-/** Whether the client has closed its end, though there may be data left to read. */
-static bool clientGone(const UnixLink& link) {
-  pollfd look = {link.clientFd, POLLRDHUP, 0};
-  // seccomp: poll@x86-64 ppoll@aarch64
-  return poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR));
-}
-
 /** Accepts whoever waits: the first becomes the client, others are turned away. */
 static void acceptClients(UnixLink& link) {
   // A guest that comes back may be here before its predecessor's end was read: it is not a second one.
-  if (link.clientFd >= 0 && clientGone(link)) return;
+  if (link.clientFd >= 0 && peerGone(link.clientFd)) return;
   link.engine.sourceEvents[link.source] = 0;
   for (int i = 0; i < acceptMax; i++) {
     // seccomp: accept4
@@ -306,71 +289,26 @@ static int32_t close(UnixLink& link) {
 /** Takes a connected stream socket that somebody else opened; it is ours from then on. */
 static int32_t adopt(UnixLink& link, int32_t fd) {
   if (link.clientFd >= 0) return -EISCONN;
-  int type = 0;
-  socklen_t length = sizeof type;
-  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0) return -errno;
-  if (type != SOCK_STREAM) return -EPROTOTYPE;
-  sockaddr_storage peer;
-  length = sizeof peer;
-  if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) < 0) return -errno;
-  const int flags = fcntl(fd, F_GETFL);
-  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
-  return attachClient(link, fd);
+  const int32_t error = prepareStream(fd);
+  return error ? error : attachClient(link, fd);
 }
 
 /** Takes a listening socket that somebody else has opened (a service manager); it is ours from then on. */
 static int32_t adoptListener(UnixLink& link, int32_t fd) {
   if (link.listenFd >= 0) return -EISCONN;
-  int value = 0;
-  socklen_t length = sizeof value;
-  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length) < 0) return -errno;
-  if (value != AF_UNIX) return -EAFNOSUPPORT;
-  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) < 0) return -errno;
-  if (value != SOCK_STREAM) return -EPROTOTYPE;
-  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) < 0) return -errno;
-  if (value == 0) return -EINVAL;
-  const int flags = fcntl(fd, F_GETFL);
-  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+  const int32_t error = prepareListener(fd);
+  if (error) return error;
   link.listenFd = fd;
   return watchListener(link);
 }
 
-/** Whether somebody listens on a path. */
-static bool inUse(const sockaddr_un& address) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return false;
-  const bool answered = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  // EAGAIN: somebody listens and has no time.
-  const bool busy = !answered && errno == EAGAIN;
-  ::close(fd);
-  return answered || busy;
-}
-
-/** listen(path): takes the place of a socket that nobody listens on any more, but never of another kind of file.
- * @returns 0, -EADDRINUSE, or another -errno. */
+/** listen(path): see listenOnPath. @returns 0, -EADDRINUSE, or another -errno. */
 static napi_value listenOn(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
   auto& link = arguments.self<UnixLink>();
-  const std::string path = arguments.text(0);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
   if (link.listenFd >= 0) return arguments.result(-EISCONN);
-  if (path.empty()) return arguments.result(-ENOENT);
-  if (path.size() >= sizeof address.sun_path) return arguments.result(-ENAMETOOLONG);
-  memcpy(address.sun_path, path.data(), path.size());
-
-  struct stat file;
-  if (lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode)) {
-    if (inUse(address)) return arguments.result(-EADDRINUSE);
-    if (unlink(path.c_str()) < 0 && errno != ENOENT) return arguments.result(-errno);
-  }
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return arguments.result(-errno);
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 || ::listen(fd, 0) < 0) {
-    const int error = errno;
-    ::close(fd);
-    return arguments.result(-error);
-  }
+  const int32_t fd = listenOnPath(arguments.text(0));
+  if (fd < 0) return arguments.result(fd);
   link.listenFd = fd;
   return arguments.result(watchListener(link));
 }

@@ -83,6 +83,7 @@ export interface RawEngine {
   netlinkOpenInNamespace(groups: number, nonBlocking: number): number
   createUnixLink(state: Int32Array): RawUnixLink | number
   createTapLink(state: Int32Array): RawTapLink | number
+  createVhostLink(state: Int32Array, message: Uint8Array, reply: Uint8Array): RawVhostLink | number
 }
 
 /** Calls of one UNIX stream link (cpp/unix-link.cc). */
@@ -107,6 +108,43 @@ export interface RawTapLink {
   receive(): number
   flush(to: number): number
   close(): number
+}
+
+/** Calls of one vhost-user link (cpp/vhost-link.cc). Descriptors are places in the message that is being handled. */
+export interface RawVhostLink {
+  listen(path: string): number
+  adopt(fd: number): number
+  adoptListener(fd: number): number
+  watch(ref: number): number
+  readMessage(): number
+  endMessage(replyBytes: number): number
+  receive(): number
+  flush(to: number): number
+  disconnect(): number
+  close(): number
+
+  setFeatures(features: bigint): number
+  clearMemory(): number
+  addMemory(descriptor: number, guest: bigint, size: bigint, user: bigint, offset: bigint): number
+  removeMemory(guest: bigint, size: bigint, user: bigint): number
+  startLog(descriptor: number, size: bigint, offset: bigint): number
+  setLogFd(descriptor: number): number
+  setRingSize(ring: number, size: number): number
+  setRingAddresses(
+    ring: number,
+    logged: number,
+    descriptors: bigint,
+    used: bigint,
+    available: bigint,
+    log: bigint,
+  ): number
+  setRingBase(ring: number, base: number): number
+  stopRing(ring: number): number
+  setRingKick(ring: number, descriptor: number): number
+  setRingCall(ring: number, descriptor: number): number
+  setRingError(ring: number, descriptor: number): number
+  enableRing(ring: number, on: number): number
+  resetDevice(): number
 }
 
 export interface Addon {

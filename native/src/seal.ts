@@ -19,6 +19,7 @@ const BIT: Record<Condition, number> = {
   command: 16,
   "no-sock-diag": 32,
   control: 64,
+  "vhost-user": 128,
 }
 const SINK = { stderr: 0, file: 1, syslog: 2 } as const
 

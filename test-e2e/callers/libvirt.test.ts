@@ -206,12 +206,5 @@ describe.each(["testing"] as const)("%s", (release) => {
       }
       expect(readdirSync(libvirt.passtFolder)).toEqual([])
     })
-
-    test.skipIf(!since(11_001))("vhost-user, which is not there yet, is refused in our words", async () => {
-      const xml = "<interface type='vhostuser'><backend type='passt'/><model type='virtio'/></interface>"
-      const { status: code, stderr } = await libvirt.create("vhost", xml)
-      expect(code).toBe(1)
-      expect(stderr).toContain("--vhost-user is not supported yet")
-    })
   })
 })

@@ -239,7 +239,6 @@ describe("QEMU of testing, -netdev passt", () => {
     [",mtu=99999999", "99999999"],
     [",address=1.2.3", "Invalid address: 1.2.3"],
     [",param=--nonsense", "unrecognized option '--nonsense'"],
-    [",vhost-user=on", "--vhost-user is not supported yet"],
   ])("passt%s: QEMU ends, with our message", async (netdev, message) => {
     const { status, stderr } = await monitor(`,path=${PASST}${netdev}`)
     expect(status).not.toBe(0)

@@ -20,6 +20,10 @@ export interface GuestOptions {
   /** What -netdev gets in place of a stream to `socket`; its id is "net". */
   readonly netdev?: string
   readonly nic?: Nic
+  /** Whether `socket` speaks vhost-user: the guest's memory is shared then. QEMU connects again when the socket closes. */
+  readonly vhostUser?: boolean
+  /** Further properties of the card, as QEMU's -device has them: "csum=off,mq=on". */
+  readonly card?: string
   readonly mac?: string
   /** "none" leaves the card unconfigured. Default: DHCP and SLAAC at boot. */
   readonly network?: "dhcp" | "none"
@@ -65,9 +69,17 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   const commandSocket = join(scratch, `guest-${id}.command`)
   const consoleSocket = join(scratch, `guest-${id}.console`)
   const stream = `stream,id=net,server=off,addr.type=unix,addr.path=${options.socket}`
-  const netdev = options.netdev ?? (options.socket === undefined ? undefined : stream)
+  // QEMU 7.2 without KVM ends with a segmentation fault when it masks the message-signalled interrupts of such a card.
+  const card =
+    options.vhostUser === true ? `vectors=0${options.card === undefined ? "" : `,${options.card}`}` : options.card
+  const own = options.vhostUser === true ? "vhost-user,id=net,chardev=front-end" : stream
+  const netdev = options.netdev ?? (options.socket === undefined ? undefined : own)
   const network =
-    netdev === undefined ? ["-nic", "none"] : ["-netdev", netdev, "-device", deviceArgument(nic, options.mac)]
+    netdev === undefined ? ["-nic", "none"] : ["-netdev", netdev, "-device", deviceArgument(nic, options.mac, card)]
+  if (options.vhostUser === true) {
+    network.unshift("-chardev", `socket,id=front-end,path=${options.socket},reconnect=1`)
+    network.push("-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-machine", "memory-backend=ram")
+  }
   const command = [
     [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
     ["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256"],
@@ -147,10 +159,10 @@ export function guestCommands(channel: Channel): GuestCommands {
   }
 }
 
-function deviceArgument(nic: Nic, mac: string | undefined): string {
+function deviceArgument(nic: Nic, mac: string | undefined, more: string | undefined): string {
   const model = nic === "e1000" ? "e1000" : "virtio-net-pci"
   // Without a ROM: nothing boots from the network here.
-  return `${model},netdev=net,romfile=${mac === undefined ? "" : `,mac=${mac}`}`
+  return `${model},netdev=net,romfile=${mac === undefined ? "" : `,mac=${mac}`}${more === undefined ? "" : `,${more}`}`
 }
 
 /** The terminal becomes the guest's console hvc0: raw, so that Ctrl-C and the cursor keys reach the guest. */

@@ -37,9 +37,12 @@ export function isListening(namespace: Namespace, path: string): boolean {
 }
 
 /** Start passt in the foreground and wait until its socket listens. */
-export async function startPasst(host: Namespace, args: readonly string[] = []): Promise<Passt> {
+export async function startPasst(
+  host: Namespace,
+  args: readonly string[] = [],
+  socket: string = freshSocketPath(),
+): Promise<Passt> {
   if (!existsSync(PASST_BINARY)) throw new Error(`${PASST_BINARY} is not there: run npm run build`)
-  const socket = freshSocketPath()
   const command = [PASST_BINARY, "--foreground", "--socket", socket, ...args]
   const child = host.startAsUser(command, { stdio: ["ignore", "pipe", "pipe"] })
   let said = ""

@@ -6,7 +6,7 @@
  */
 import type { Launch, PasstOptions } from "@passt/cli"
 import { REF_LINK, REF_SHIFT } from "@passt/core"
-import { chooseIdentity, errnoText, guestLines, ServiceManager } from "@passt/host"
+import { chooseIdentity, errnoText, guestLines, type Logger, ServiceManager } from "@passt/host"
 import {
   isInitialUserNamespaceRoot,
   lookupGroup,
@@ -26,6 +26,7 @@ import {
   externalRef,
   forwardRules,
   goToBackground,
+  type GuestConfig,
   HostFollower,
   isolate,
   listen,
@@ -41,6 +42,7 @@ import {
   tellConfiguration,
 } from "@passt/program"
 import { UnixLink } from "@passt/transport-unix"
+import { VhostLink, type VhostLinkObserver } from "@passt/transport-vhost"
 
 const EADDRINUSE = 98
 const EPROTO = 71
@@ -65,15 +67,19 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   const rules = forwardRules(options, ports)
   const { kernel, frames } = createKernel()
   let clientGone = false
-  const link = new UnixLink(kernel, frames, {
+  const observer = {
     // Processes outside have no number in our PID namespace.
-    connected: (pid) => logger.info(pid > 0 ? `accepted connection from PID ${pid}` : "accepted connection"),
-    disconnected: (errno) => {
+    connected: (pid: number) => logger.info(pid > 0 ? `accepted connection from PID ${pid}` : "accepted connection"),
+    disconnected: (errno: number, reason?: string) => {
       clientGone = true
-      logger.info(errno === EPROTO ? "Bad frame size from guest, resetting connection" : "Client connection closed")
+      logger.info(reason ? `vhost-user: ${reason}, ending the connection` : farewell(errno))
     },
-    turnedAway: (pid) => logger.info(pid > 0 ? `discarding connection from PID ${pid}` : "discarding connection"),
-  })
+    turnedAway: (pid: number) =>
+      logger.info(pid > 0 ? `discarding connection from PID ${pid}` : "discarding connection"),
+  }
+  const link = options.vhostUser
+    ? new VhostLink(kernel, frames, { ...observer, ...vhostObserver(logger, config, options) })
+    : new UnixLink(kernel, frames, observer)
   openLink(link, options, launch)
   if (link.path !== "") made.push(link.path)
   link.watch(REF_LINK << REF_SHIFT)
@@ -109,7 +115,7 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   }
 
   tellConfiguration(logger, options, config, rules)
-  if (link.path !== "") for (const line of guestLines(link.path)) logger.info(line)
+  if (link.path !== "") for (const line of guestLines(link.path, options.vhostUser)) logger.info(line)
 
   // Low ports are bound, files are open: nothing that follows needs a privilege, or a file.
   const nullFd = openNull()
@@ -133,7 +139,8 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
     // With a control socket a capture can begin at any time.
     const capture = options.pcapFile === null && options.controlPath === null ? [] : (["capture"] as const)
     const control = options.controlPath === null ? [] : (["control"] as const)
-    closeSeal(logger, "passt", ["passt", ...file, ...capture, ...control])
+    const vhost = options.vhostUser ? (["vhost-user"] as const) : []
+    closeSeal(logger, "passt", ["passt", ...file, ...capture, ...control, ...vhost])
   }
   manager.ready(link.path === "" ? "Ready for the guest" : `Ready for the guest on ${link.path}`, background.pid)
   background.ready()
@@ -149,7 +156,24 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   }
 }
 
-function openLink(link: UnixLink, options: PasstOptions, launch: Launch): void {
+function farewell(errno: number): string {
+  return errno === EPROTO ? "Bad frame size from guest, resetting connection" : "Client connection closed"
+}
+
+/** What only vhost-user has to tell. */
+function vhostObserver(logger: Logger, config: GuestConfig, options: PasstOptions): VhostLinkObserver {
+  return {
+    queueBroken: () => logger.warning("vhost-user: a queue makes no sense, waiting for the guest's driver to reset it"),
+    features: (names) => logger.debug(`vhost-user: the guest's driver takes ${names.join(", ")}`),
+    mtu(mtu) {
+      logger.info(`vhost-user: the guest's network card has an MTU of ${mtu}`)
+      // 0: none is announced.
+      if (options.mtu > mtu) config.guest.mtu = mtu
+    },
+  }
+}
+
+function openLink(link: UnixLink | VhostLink, options: PasstOptions, launch: Launch): void {
   if (launch.listenerFd !== null) {
     checkResult("The socket passed by LISTEN_FDS can't be used", link.adoptListener(launch.listenerFd))
     return

@@ -13,7 +13,16 @@
  */
 
 /** Equal to the bits that the start of a program passes (native/src/seal.ts). */
-export const CONDITIONS = ["passt", "pasta", "log-file", "capture", "command", "no-sock-diag", "control"] as const
+export const CONDITIONS = [
+  "passt",
+  "pasta",
+  "log-file",
+  "capture",
+  "command",
+  "no-sock-diag",
+  "control",
+  "vhost-user",
+] as const
 export type Condition = (typeof CONDITIONS)[number]
 export const ARCHITECTURES = ["x86-64", "aarch64"] as const
 export type Architecture = (typeof ARCHITECTURES)[number]

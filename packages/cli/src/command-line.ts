@@ -36,11 +36,20 @@ function read<Options extends object>(
   try {
     const parsed = parse(args)
     if (!("inquiry" in parsed)) return { kind: "run", options: parsed }
-    const stdout = parsed.inquiry === "help" ? helpText(program, mode) : versionText(mode, version)
-    return { kind: "exit", status: 0, stdout, stderr: "" }
+    return { kind: "exit", status: 0, stdout: answer(parsed, program, mode, version), stderr: "" }
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
     const stderr = `${program}: ${error.message}\n${helpText(program, mode)}`
     return { kind: "exit", status: 1, stdout: "", stderr }
   }
 }
+
+function answer({ inquiry }: Inquiry, program: string, mode: "passt" | "pasta", version: string): string {
+  if (inquiry === "help") return helpText(program, mode)
+  if (inquiry === "version") return versionText(mode, version)
+  return CAPABILITIES
+}
+
+/** What a machine monitor reads that looks for back-ends (QEMU's docs/interop/vhost-user.rst, "Backend program conventions"). The
+ * convention knows no features of network devices. */
+const CAPABILITIES: string = `${JSON.stringify({ type: "net", features: [] }, null, 2)}\n`

@@ -129,6 +129,8 @@ export interface PasstOptions extends CommonOptions {
   readonly fd: number | null
   /** Exit when the guest disconnects; set with `fd`, too. */
   readonly oneOff: boolean
+  /** Whether the socket speaks vhost-user instead of frames. */
+  readonly vhostUser: boolean
 }
 
 /** The namespace to serve. The launcher reads the same words, and has joined or made it already. */
@@ -183,7 +185,7 @@ const PID_MAX = 4_194_304
 
 /** The command line asked for a text instead of a run; what comes after was not looked at. */
 export interface Inquiry {
-  readonly inquiry: "help" | "version"
+  readonly inquiry: "help" | "version" | "print-capabilities"
 }
 
 type Program = "passt" | "pasta"
@@ -243,6 +245,7 @@ function readWords(program: Program, args: readonly string[], draft: Draft): str
   while (!word.done) {
     const { id, value, written } = word.value
     if (id === "help" || id === "version") return { inquiry: id }
+    if (id === "print-capabilities" && program === "passt") return { inquiry: id }
     const spec = SPEC_BY_NAME.get(id)!
     refuseUnavailable(program, spec, written, value)
     HANDLERS[id]!(draft, value ?? "", written)
@@ -324,7 +327,7 @@ function refuseUnavailable(program: Program, spec: OptionSpec, written: string, 
   if (planned) throw new ConfigError(`${written} is not supported yet`)
 }
 
-/** What each option does. Every built option of the table but "help" and "version" has its entry here. */
+/** What each option does. Every built option of the table but those that only show a text has its entry here. */
 export const HANDLERS: Readonly<Record<string, Handler>> = {
   debug: ({ options }) => {
     if (options.logLevel !== "trace") options.logLevel = "debug"
@@ -381,6 +384,9 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     if (fd === undefined || fd > 0x7fff_ffff) throw new ConfigError(`Invalid --fd: ${value}`)
     options.fd = fd
     options.oneOff = true
+  },
+  "vhost-user": ({ options }) => {
+    options.vhostUser = true
   },
   "one-off": ({ options }) => {
     options.oneOff = true
@@ -628,6 +634,7 @@ function emptyDraft(): Draft {
     socketPath: null,
     fd: null,
     oneOff: false,
+    vhostUser: false,
     ipv4: true,
     ipv6: true,
     interface: null,
