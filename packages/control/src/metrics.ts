@@ -17,7 +17,7 @@ import { type CounterName, DROPS } from "./drops.ts"
 
 export const METRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-const ROWS_PER_STEP = 1024
+const ROWS_PER_STEP = 256
 
 type Labels = Readonly<Record<string, string>>
 

@@ -2,7 +2,8 @@ import { expect, test } from "vitest"
 
 import { GUEST4, GUEST6, record } from "../sim/config.ts"
 import { bytesOf, datagram, DatagramWorld } from "../sim/datagram-world.ts"
-import type { FlowView } from "./flows.ts"
+import { TcpDialogue } from "../sim/tcp-dialogue.ts"
+import type { FlowClass, FlowView } from "./flows.ts"
 
 const PEER4 = "198.51.100.9"
 const PEER6 = "2001:db8:9::9"
@@ -61,4 +62,26 @@ test("what has ended is not shown, and a row that is used again starts at nothin
   expect(list(world, 7)).toEqual([])
   world.send(datagram(GUEST4, 2, PEER4, 53, bytesOf("x")))
   expect(list(world, 7)).toMatchObject([{ row: 0, bytesFromGuest: 1, bytesToGuest: 0, ageMs: 0 }])
+})
+
+test("a connection keeps its direction, and its state follows both streams", () => {
+  const states = (d: TcpDialogue): unknown[] => {
+    const found: FlowView[] = []
+    d.engine.flows(0, 10, (flow) => found.push(flow))
+    const classes: FlowClass[] = []
+    d.engine.flowClasses(0, 10, (flow) => classes.push(flow))
+    expect(found).toMatchObject(classes)
+    return found.map(({ direction, state }) => `${direction} ${state}`)
+  }
+  const d = new TcpDialogue()
+  d.arrive()
+  expect(states(d)).toEqual(["in opening"])
+  d.ack = 1
+  d.say("SA", { mss: 1460 })
+  expect(states(d)).toEqual(["in established"])
+  d.say("FA", { seq: 1 })
+  expect(states(d)).toEqual(["in closing"])
+  const out = new TcpDialogue()
+  out.say("S")
+  expect(states(out)).toEqual(["out opening"])
 })

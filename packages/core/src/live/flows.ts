@@ -128,7 +128,7 @@ function classify(w: Int32Array, base: number): FlowClass | undefined {
   const state = w[base + STATE]!
   switch (w[base + KIND]) {
     case KIND_TCP: {
-      const direction = (state & tcp.ACCEPTED) !== 0 ? "in" : "out"
+      const direction = (state & tcp.INBOUND) !== 0 ? "in" : "out"
       return { protocol: "tcp", kind: "link", direction, state: tcpState(state) }
     }
     case KIND_UDP: {

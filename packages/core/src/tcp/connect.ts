@@ -57,6 +57,7 @@ import {
   HOLD_HEAD,
   HOP_LIMIT,
   HOST_ENDING,
+  INBOUND,
   LAST_FROM_GUEST,
   LAST_WINDOW,
   LOCAL,
@@ -339,7 +340,7 @@ export function establish(ctx: Context, flow: number, row: number): boolean {
   }
   w[base + ACKED_BY_GUEST] = w[base + SENT_MAX]!
   w[base + RECOVER] = w[base + SENT_MAX]!
-  const state = w[base + STATE]! & (LOCAL | URGENT | HOST_ENDING)
+  const state = w[base + STATE]! & (LOCAL | URGENT | HOST_ENDING | INBOUND)
   w[base + STATE] = state | ESTABLISHED | (w[base + RETRIES]! > 0 ? SYN_RETRIED : 0)
   w[base + RETRIES] = 0
   return true
@@ -409,7 +410,7 @@ export function openFromHost(ctx: Context, listeners: Listeners, listener: numbe
   }
   begin(ctx, base)
   w[base + MSS] = MSS_DEFAULT4
-  w[base + STATE] = ACCEPTED | SYN_DUE | (isLoopback(w, base + PEER) ? LOCAL : 0)
+  w[base + STATE] = ACCEPTED | INBOUND | SYN_DUE | (isLoopback(w, base + PEER) ? LOCAL : 0)
   ctx.flows.index(flow, SIDE_GUEST)
   ctx.begin(flow, COUNTER.tcpFlows)
   if (kernel.watch(fd, (REF_FLOW << REF_SHIFT) | flow) < 0) {

@@ -105,6 +105,8 @@ export const SYN_RETRIED: number = 1 << 26
 export const PEEK_LOST: number = 1 << 27
 /** The guest's SYN came in a frame to a group: no ICMP error may answer it (RFC 1122 section 3.2.2). */
 export const GROUP_FRAME: number = 1 << 28
+/** The host's peer began: for those who look from outside, as long as the flow lives. */
+export const INBOUND: number = 1 << 29
 
 /** Shifts within SCALES. */
 export const SCALE_TO_GUEST_SHIFT = 8
