@@ -153,6 +153,21 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user${skipNote("qemu")}`, (
       expect(new Set(mapped).size).toBeLessThanOrEqual(1)
     })
 
+    test("a program that is killed, and started again on the same path: the guest goes on", async () => {
+      const first = await startPasst(world.host, ["--vhost-user"])
+      const { socket } = first
+      passt = first
+      guest = await bootGuest({ socket, vhostUser: true, start: world.host.startAsUser })
+      await guest.online()
+      first.process.kill("SIGKILL")
+      await ended(first.process, 5000)
+      passt = await startPasst(world.host, ["--vhost-user"], socket)
+      const running = guest
+      await until("the guest's network", 20_000, async () => {
+        return (await running.run("timeout 3 wget -q -O - http://www/")).stdout === PAGE
+      })
+    })
+
     test("one-off: ends with the front-end", async () => {
       passt = await startPasst(world.host, ["--vhost-user", "--one-off"])
       guest = await bootGuest({ socket: passt.socket, vhostUser: true, network: "none", start: world.host.startAsUser })
