@@ -9,9 +9,12 @@ import { HOST, NOBODY, PORT, SERVER } from "../tools/world/addresses.ts"
 import { ask, clientCommand } from "../tools/world/ask.ts"
 import { scratchDirectory } from "../tools/world/enter.ts"
 import { PASST_BINARY } from "../tools/world/passt.ts"
+import type { Namespace } from "../tools/world/namespace.ts"
 import { run, sleep, stop, until } from "../tools/world/process.ts"
 import { startServers } from "../tools/world/world.ts"
 import { missing, skipNote } from "./lib/needs.ts"
+import { createPastaStage } from "./lib/pasta.ts"
+import type { PastaStage } from "./lib/pasta.ts"
 import { createStage } from "./lib/stage.ts"
 import type { Stage } from "./lib/stage.ts"
 
@@ -204,13 +207,13 @@ describe.skipIf(missing(["tun"]).length > 0)(`the control socket${skipNote("tun"
   }, 40_000)
 
   test(`${MANY} flows are listed while questions and answers go on`, async () => {
+    await stage.guest.must([process.execPath, "-e", SPRAY, NOBODY.ipv4, String(MANY)], { timeoutMs: 20_000 })
     const asking = stage.guest.start([process.execPath, "-e", ASK, SERVER.ipv4, String(PORT.echo)], {
       stdio: ["ignore", "pipe", "inherit"],
     })
     let said = ""
     asking.stdout?.on("data", (chunk: Buffer) => (said += chunk.toString()))
     await until("the first question", 10_000, () => said.includes("connected"))
-    await stage.guest.must([process.execPath, "-e", SPRAY, NOBODY.ipv4, String(MANY)], { timeoutMs: 20_000 })
     const [listed, again] = await Promise.all([flows(), flows("--protocol", "udp")])
     const ports = new Set(listed.filter(({ peer }) => peer.address === NOBODY.ipv4).map(({ peer }) => peer.port))
     expect(ports.size).toBeGreaterThan(MANY * 0.95)
@@ -226,4 +229,67 @@ describe.skipIf(missing(["tun"]).length > 0)(`the control socket${skipNote("tun"
     const counted = (await metrics()).get("passt_flows")!.samples.get('protocol="udp",kind="link",state="query"')!
     expect(counted).toBeGreaterThan(MANY * 0.95)
   }, 60_000)
+})
+
+describe.skipIf(missing(["tun"]).length > 0)(`the control socket of pasta${skipNote("tun")}`, () => {
+  let stage: PastaStage
+  let path: string
+  beforeAll(async () => {
+    path = join(mkdtempSync(join(scratchDirectory(), "control-")), "pasta.control")
+    const none = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
+    stage = await createPastaStage(["--config-net", "--control", path, ...none])
+    await startServers(stage.guest, [HOST.ipv4, HOST.ipv6, "127.0.0.1"])
+    await startServers(stage.world.host, ["127.0.0.1"])
+  })
+  afterAll(() => stage?.close())
+
+  async function forwards(...args: string[]): Promise<string> {
+    const outcome = await run([PASSTCTL, "--socket", path, "forwards", ...args], { timeoutMs: 20_000 })
+    if (outcome.status !== 0) throw new Error(`passtctl forwards ${args.join(" ")}: ${outcome.stderr}`)
+    return outcome.stdout
+  }
+  const hello = async (from: Namespace, port: number): Promise<string | undefined> => {
+    const result = await ask(from, "tcp", "127.0.0.1", port, "hello")
+    return result.error ?? result.text
+  }
+
+  test("a port of the host that leads into the namespace, a low one too; and what it carries shows as spliced", async () => {
+    const { host } = stage.world
+    expect(await hello(host, 907)).toBe("ECONNREFUSED")
+    await forwards("add", "tcp", "907:7")
+    expect(await hello(host, 907)).toBe("hello")
+    const held = host.start(clientCommand("hold", "127.0.0.1", 907))
+    const shown = await until("the flow", 10_000, async () => {
+      const { stdout } = await run([PASSTCTL, "-s", path, "flows"], { timeoutMs: 10_000 })
+      return /tcp +splice +established .*/.exec(stdout)?.[0]
+    })
+    expect(shown).toContain("<-")
+    await stop(held)
+    await forwards("remove", "tcp", "907:7")
+    expect(await hello(host, 907)).toBe("ECONNREFUSED")
+  })
+
+  test("a port of the namespace that leads to the host", async () => {
+    expect(await hello(stage.guest, 20_007)).toBe("ECONNREFUSED")
+    expect(await forwards("add", "tcp", "--namespace", "20007:7")).toMatch("[*]%lo:20007")
+    expect(await hello(stage.guest, 20_007)).toBe("hello")
+    await forwards("remove", "tcp", "--namespace", "20007:7")
+    expect(await hello(stage.guest, 20_007)).toBe("ECONNREFUSED")
+  })
+
+  test("ports that open by themselves, from when the rule is added until it is removed", async () => {
+    const { host } = stage.world
+    // Of the services, one that the host does not have itself.
+    const service = stage.guest.start([
+      process.execPath,
+      "-e",
+      `require("node:net").createServer((s) => s.pipe(s)).listen(18181, "0.0.0.0")`,
+    ])
+    await forwards("add", "tcp", "auto")
+    await until("the port", 10_000, async () => (await hello(host, 18_181)) === "hello")
+    const [number] = /^\d+(?=.*\[\*\]:1-)/m.exec(await forwards())!
+    await forwards("remove", number)
+    expect(await hello(host, 18_181)).toBe("ECONNREFUSED")
+    await stop(service)
+  })
 })

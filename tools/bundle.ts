@@ -10,6 +10,7 @@
  *   dist/lib/passt/node            the runtime, with its licence beside it
  *   dist/share/man/man1/passt.1    the manual pages
  *   dist/share/man/man1/pasta.1
+ *   dist/share/man/man1/passtctl.1
  *   dist/share/passt/systemd/      unit files to begin with
  *   dist/share/apparmor.d/         profiles for AppArmor, and abstractions for others' profiles
  *   dist/share/selinux/            the source of a policy module for SELinux
@@ -24,6 +25,7 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   realpathSync,
   renameSync,
   statSync,
@@ -33,7 +35,7 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
 import { VERSION } from "../packages/program/src/version.ts"
-import { writeCompletions } from "../packages/cli/src/completions.ts"
+import { COMPLETION_PATHS, SHELLS, writeCompletions } from "../packages/cli/src/completions.ts"
 import { manualPage } from "../packages/cli/src/man.ts"
 
 const PROGRAMS = ["passt", "pasta"] as const
@@ -103,4 +105,14 @@ for (const [from, to] of [
   ["selinux", "selinux"],
 ] as const) {
   cpSync(join(root, "tools/profiles", from), join(root, "dist/share", to), { recursive: true })
+}
+
+// passtctl has no option table; its pages are written by hand.
+const texts = join(root, "apps/passtctl/share")
+const share = join(root, "dist/share")
+const date = day.toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" })
+const page = readFileSync(join(texts, "passtctl.1"), "utf8").replace("$DATE$", date).replace("$VERSION$", VERSION)
+writeFileSync(join(man, "passtctl.1"), page)
+for (const shell of SHELLS) {
+  copyFileSync(join(texts, `passtctl.${shell}`), join(share, COMPLETION_PATHS[shell]("passtctl")))
 }

@@ -2,17 +2,14 @@
  * The control socket: a UNIX stream socket whose clients write requests as lines of text, and may send an open file along with one
  * (unix(7), SCM_RIGHTS). Everything is non-blocking but the client's own side (passtctl), which has nothing else to do.
  */
-#include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <string>
 
 #include "addon.h"
+#include "unix-listener.h"
 
 namespace passt {
 namespace {
@@ -23,59 +20,16 @@ constexpr int backlog = 8;
 /** Descriptors that one message can bring; all but the first are closed. */
 constexpr size_t descriptorMax = 4;
 
-int32_t addressOf(const std::string& path, sockaddr_un& address) {
-  address.sun_family = AF_UNIX;
-  if (path.empty()) return -ENOENT;
-  if (path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
-  memcpy(address.sun_path, path.data(), path.size());
-  return 0;
-}
-
-/** @returns a socket that is connected, or -errno */
-int32_t connectTo(const sockaddr_un& address, int flags) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-  if (fd < 0) return -errno;
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
-  const int error = errno;
-  close(fd);
-  return -error;
-}
-
-// listenControl(path): for its owner alone. Takes the place of a socket that nobody listens on any more, but never of another kind
-// of file. @returns the descriptor, -EADDRINUSE, or another -errno
+// listenControl(path): see listenOnPath; for its owner alone. @returns the descriptor or -errno
 napi_value listenControl(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  const std::string path = arguments.text(0);
-  sockaddr_un address{};
-  const int32_t wrong = addressOf(path, address);
-  if (wrong) return arguments.result(wrong);
-  struct stat file;
-  if (lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode)) {
-    const int32_t other = connectTo(address, SOCK_NONBLOCK);
-    if (other >= 0) close(other);
-    // EAGAIN: somebody listens and has no time. EACCES: nobody else's is ours to replace.
-    if (other >= 0 || other == -EAGAIN) return arguments.result(-EADDRINUSE);
-    if (other == -EACCES) return arguments.result(other);
-    if (unlink(path.c_str()) < 0 && errno != ENOENT) return arguments.result(-errno);
-  }
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return arguments.result(-errno);
-  // The mode of the socket becomes that of the file (less the umask): there is no moment in which others could connect.
-  if (fchmod(fd, 0600) < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 ||
-      chmod(path.c_str(), 0600) < 0 || listen(fd, backlog) < 0) {
-    const int error = errno;
-    close(fd);
-    return arguments.result(-error);
-  }
-  return arguments.result(fd);
+  return arguments.result(listenOnPath(arguments.text(0), 0600, backlog));
 }
 
 // connectControl(path): the client's side, which blocks. @returns the descriptor or -errno
 napi_value connectControl(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  sockaddr_un address{};
-  const int32_t wrong = addressOf(arguments.text(0), address);
-  return arguments.result(wrong ? wrong : connectTo(address, 0));
+  return arguments.result(connectToPath(arguments.text(0)));
 }
 
 // acceptControl(fd): @returns a connection, or -errno

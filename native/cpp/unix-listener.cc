@@ -52,32 +52,48 @@ int32_t prepareListener(int fd) {
   return 0;
 }
 
-/** Whether somebody listens on a path. */
-static bool inUse(const sockaddr_un& address) {
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return false;
-  const bool answered = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  // EAGAIN: somebody listens and has no time.
-  const bool busy = !answered && errno == EAGAIN;
-  ::close(fd);
-  return answered || busy;
-}
-
-int32_t listenOnPath(const std::string& path) {
-  sockaddr_un address{};
+static int32_t addressOf(const std::string& path, sockaddr_un& address) {
   address.sun_family = AF_UNIX;
   if (path.empty()) return -ENOENT;
   if (path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
   memcpy(address.sun_path, path.data(), path.size());
+  return 0;
+}
 
+int32_t connectToPath(const std::string& path, int flags) {
+  sockaddr_un address{};
+  const int32_t wrong = addressOf(path, address);
+  if (wrong) return wrong;
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+  if (fd < 0) return -errno;
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+  const int error = errno;
+  ::close(fd);
+  return -error;
+}
+
+/** Whether somebody listens on a path. */
+static bool inUse(const std::string& path) {
+  const int32_t fd = connectToPath(path, SOCK_NONBLOCK);
+  if (fd >= 0) ::close(fd);
+  // EAGAIN: somebody listens and has no time.
+  return fd >= 0 || fd == -EAGAIN;
+}
+
+int32_t listenOnPath(const std::string& path, mode_t mode, int backlog) {
+  sockaddr_un address{};
+  const int32_t wrong = addressOf(path, address);
+  if (wrong) return wrong;
   struct stat file;
   if (lstat(path.c_str(), &file) == 0 && S_ISSOCK(file.st_mode)) {
-    if (inUse(address)) return -EADDRINUSE;
+    if (inUse(path)) return -EADDRINUSE;
     if (unlink(path.c_str()) < 0 && errno != ENOENT) return -errno;
   }
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
-  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 || ::listen(fd, 0) < 0) {
+  // The mode of the socket becomes that of the file.
+  if (fchmod(fd, mode) < 0 || ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0 ||
+      ::listen(fd, backlog) < 0) {
     const int error = errno;
     ::close(fd);
     return -error;

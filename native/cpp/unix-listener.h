@@ -9,8 +9,12 @@
 namespace passt {
 
 /** Listens on a path, non-blocking: takes the place of a socket that nobody listens on any more, but never of another kind of
- * file. @returns the descriptor, -EADDRINUSE, or another -errno */
-int32_t listenOnPath(const std::string& path);
+ * file. `mode`, less the umask, is whose it is from its first moment on; `backlog` are those who may wait to be accepted.
+ * @returns the descriptor, -EADDRINUSE, or another -errno */
+int32_t listenOnPath(const std::string& path, mode_t mode = 0777, int backlog = 0);
+
+/** Connects, blocking unless `flags` has SOCK_NONBLOCK. @returns the descriptor or -errno */
+int32_t connectToPath(const std::string& path, int flags = 0);
 
 /** Prepares a listening socket that somebody else has opened. @returns 0 or -errno */
 int32_t prepareListener(int fd);

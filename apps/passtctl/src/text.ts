@@ -11,7 +11,8 @@ export function endText(end: FlowEnd | null): string {
 export function bytesText(bytes: number): string {
   let value = bytes
   for (const unit of ["B", "kB", "MB", "GB", "TB"]) {
-    if (value < 999.5 || unit === "TB") return `${unit === "B" ? value : value.toPrecision(3)} ${unit}`
+    if (value < 999.5 || unit === "TB")
+      return `${unit === "B" ? value : value < 1000 ? value.toPrecision(3) : value.toFixed(0)} ${unit}`
     value /= 1000
   }
   return ""

@@ -13,7 +13,7 @@ export const SHELLS = ["bash", "zsh", "fish"] as const
 export type Shell = (typeof SHELLS)[number]
 
 /** Where each shell looks, below PREFIX/share. */
-export const COMPLETION_PATHS: Readonly<Record<Shell, (program: Program) => string>> = {
+export const COMPLETION_PATHS: Readonly<Record<Shell, (program: string) => string>> = {
   bash: (program) => `bash-completion/completions/${program}`,
   zsh: (program) => `zsh/site-functions/_${program}`,
   fish: (program) => `fish/vendor_completions.d/${program}.fish`,

@@ -41,6 +41,7 @@ import {
   SIDE_GUEST,
 } from "./flow/table.ts"
 import { AutoPorts } from "./forward/auto.ts"
+import { prepareScans } from "./forward/auto-groups.ts"
 import { closeRule, openRule, type RuleChange } from "./forward/change.ts"
 import { Listeners } from "./forward/listen.ts"
 import type { ForwardRule } from "./forward/rule.ts"
@@ -181,6 +182,12 @@ export class Engine {
   /** Begins to serve one more forwarding rule: a few ports per call of its `step`, between turns. Others are not touched. */
   addRule(rule: ForwardRule): RuleChange {
     return openRule(this.listeners, rule, () => this.#rulesChanged())
+  }
+
+  /** For a process that will not be allowed to open anything but sockets of TCP and UDP: opens what `addRule` needs beside those. */
+  prepareRules(): void {
+    const { splice } = this.ctx.kernel
+    if (splice !== undefined) prepareScans(splice)
   }
 
   /** Begins to end the service of a rule. Connections that it has brought go on, flows of datagrams end.

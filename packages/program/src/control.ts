@@ -31,6 +31,7 @@ export function openControl(control: ControlOptions, made: string[]): (index: nu
   const { engine, kernel, options, program, rules, ports, chores } = control
   const path = options.controlPath
   if (path === null) return () => {}
+  engine.prepareRules()
   const began = performance.now()
   const forwards = new Forwards(engine, rules, ports)
   const calls = openCalls({

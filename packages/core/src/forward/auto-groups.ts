@@ -1,5 +1,5 @@
 /** Rules that are `auto`, sorted by protocol and place, as automatic ports are looked after (auto.ts). */
-import { PLACE_HOST, PLACE_NAMESPACE, PORT_MAP_BYTES } from "../kernel.ts"
+import { PLACE_HOST, PLACE_NAMESPACE, PORT_MAP_BYTES, SCAN_TCP, SCAN_UDP, type SpliceKernel } from "../kernel.ts"
 import type { ForwardRule } from "./rule.ts"
 
 /** The auto rules of one protocol that listen at one place. */
@@ -45,5 +45,14 @@ export function provideMaps(
   for (const { place, protocol } of groups) {
     tcp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
     if (protocol === "udp") udp[1 - place] ??= new Uint8Array(PORT_MAP_BYTES)
+  }
+}
+
+/** Asks once, everywhere, who listens, and forgets the answer: what asking needs is open from then on. */
+export function prepareScans(splice: SpliceKernel): void {
+  const map = new Uint8Array(PORT_MAP_BYTES)
+  for (const place of [PLACE_HOST, PLACE_NAMESPACE]) {
+    splice.scan(place, SCAN_TCP, map)
+    splice.scan(place, SCAN_UDP, map)
   }
 }

@@ -23,7 +23,7 @@ function listeners(world: SpliceWorld): string[] {
   const found: string[] = []
   for (let slot = 0; slot < open.fd.length; slot++) {
     if (open.fd[slot]! < 0) continue
-    const rule = world.engine.ctx.config.rules[open.rule[slot]!]!
+    const rule = world.engine.ctx.rules[open.rule[slot]!]!
     found.push(`${rule.protocol} ${places[rule.place ?? PLACE_HOST]} ${open.port[slot]}`)
   }
   return found
@@ -164,6 +164,36 @@ describe("automatic ports", () => {
     const world = new SpliceWorld()
     world.pass(5000)
     expect(world.kernel.calls).not.toContain("scan")
+  })
+
+  test("rules that are added and removed while it runs: others' ports stay, and ours don't count as anybody's", () => {
+    const world = new SpliceWorld({
+      rules: [auto("tcp", PLACE_HOST, { last: 9999 }), forwardRule("tcp", { first: 7000 })],
+    })
+    somebody(world, PLACE_NAMESPACE, SCAN_TCP).add(8080).add(20_000)
+    world.pass(1000)
+    expect(listeners(world)).toEqual(["tcp host 8080", "tcp host 7000"])
+    const add = (rule: ForwardRule): number => {
+      const change = world.engine.addRule(rule)
+      change.step(1)
+      expect(change).toMatchObject({ done: true, error: "" })
+      return change.index
+    }
+    const high = add(auto("tcp", PLACE_HOST, { first: 10_000 }))
+    const other = add(auto("tcp", PLACE_NAMESPACE, { device: "lo" }))
+    somebody(world, PLACE_HOST, SCAN_TCP).add(5432)
+    world.pass(1000)
+    // 8080, 7000 and 20000 are open on the host as well, but they are ours.
+    const all = ["tcp host 20000", "tcp host 7000", "tcp host 8080", "tcp namespace 5432"]
+    expect(listeners(world).toSorted()).toEqual(all)
+    const removal = world.engine.removeRule(high)
+    while (!removal.done) removal.step(1000)
+    world.pass(1000)
+    expect(listeners(world).toSorted()).toEqual(all.slice(1))
+    world.engine.removeRule(other).step(65_535)
+    somebody(world, PLACE_NAMESPACE, SCAN_TCP).delete(8080)
+    world.pass(1000)
+    expect(listeners(world)).toEqual(["tcp host 7000"])
   })
 
   test("connections to an automatic port are spliced, and outlive it", () => {
