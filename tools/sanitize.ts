@@ -13,7 +13,7 @@ import { join } from "node:path"
 const ROOT = join(import.meta.dirname, "..")
 const SOURCES = join(ROOT, "native/cpp")
 /** What is native, and what drives it. */
-const FILTERS = ["native", "packages/transport-unix"]
+const FILTERS = ["native", "packages/transport-unix", "packages/transport-vhost"]
 /** Compilers gain nothing from it. */
 const EXCLUDED = "native/src/cross-compile.test.ts"
 /** Longer than the tests of speed and garbage need without sanitizers. */
