@@ -39,6 +39,8 @@ export class Client implements Reply {
   readonly #open: Open
   readonly #input: Buffer = Buffer.allocUnsafeSlow(REQUEST_BYTES_MAX)
   #inputEnd = 0
+  /** Where the first line of the input ends; -1: there is no whole one. Kept, for it is asked for in every turn. */
+  #lineEnd = -1
   readonly #output: Buffer = Buffer.allocUnsafeSlow(OUTPUT_BYTES)
   #outputStart = 0
   #outputEnd = 0
@@ -75,7 +77,7 @@ export class Client implements Reply {
     if (this.#outputEnd > this.#outputStart && this.#writable) return true
     if (this.#closing) return this.#outputEnd === this.#outputStart
     if (this.#task !== undefined) return !this.#waits && this.#room >= STEP_BYTES_MAX
-    return this.#readable || this.#hasLine
+    return this.#readable || this.#lineEnd >= 0
   }
 
   /** Milliseconds from `now` until it has been waited for long enough; -1: nothing is waited for. */
@@ -89,10 +91,6 @@ export class Client implements Reply {
 
   get #room(): number {
     return OUTPUT_BYTES - (this.#outputEnd - this.#outputStart)
-  }
-
-  get #hasLine(): boolean {
-    return this.#input.subarray(0, this.#inputEnd).includes(NEWLINE)
   }
 
   /** What a task has waited for may have come. */
@@ -112,7 +110,7 @@ export class Client implements Reply {
   #advance(now: number): void {
     if (this.#closing) return
     if (this.#task === undefined) {
-      if (!this.#hasLine && !this.#read(now)) return
+      if (this.#lineEnd < 0 && !this.#read(now)) return
       this.#begin()
     }
     if (this.#task === undefined || this.#room < STEP_BYTES_MAX) return
@@ -152,7 +150,8 @@ export class Client implements Reply {
     } else {
       if (this.#inputEnd === 0) this.#since = now
       this.#inputEnd += got
-      if (this.#hasLine) return true
+      this.#findLine()
+      if (this.#lineEnd >= 0) return true
       if (this.#inputEnd === REQUEST_BYTES_MAX) {
         this.fail("bad-request", `A request is at most ${REQUEST_BYTES_MAX} bytes long`)
       }
@@ -160,13 +159,17 @@ export class Client implements Reply {
     return false
   }
 
+  #findLine(): void {
+    this.#lineEnd = this.#input.subarray(0, this.#inputEnd).indexOf(NEWLINE)
+  }
+
   /** Takes a line off the input. */
   #begin(): void {
-    const end = this.#input.subarray(0, this.#inputEnd).indexOf(NEWLINE)
-    if (end < 0) return
+    const end = this.#lineEnd
     const line = this.#input.toString("utf8", 0, end)
     this.#input.copyWithin(0, end + 1, this.#inputEnd)
     this.#inputEnd -= end + 1
+    this.#findLine()
     this.#id = null
     if (line.trim() === "") return
     try {

@@ -62,8 +62,11 @@ export class ControlServer {
     else this.#clients[index - 1]?.event(mask, now)
   }
 
+  // Asked in every turn of the engine: this and `isDue` make no garbage.
   get #isBusy(): boolean {
-    return this.#knocked || this.#background.isBusy || this.#clients.some((client) => client?.isBusy)
+    if (this.#knocked || this.#background.isBusy) return true
+    for (let i = 0; i < CLIENTS_MAX; i++) if (this.#clients[i]?.isBusy) return true
+    return false
   }
 
   /** Whether it wants to run, now or when somebody has been waited for long enough. */
@@ -73,8 +76,8 @@ export class ControlServer {
       return true
     }
     let least = -1
-    for (const client of this.#clients) {
-      const patience = client?.patience(this.#now) ?? -1
+    for (let i = 0; i < CLIENTS_MAX; i++) {
+      const patience = this.#clients[i]?.patience(this.#now) ?? -1
       if (patience >= 0 && (least < 0 || patience < least)) least = patience
     }
     this.dueAt = (this.#now + least) | 0
