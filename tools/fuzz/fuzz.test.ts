@@ -1,5 +1,6 @@
 /** A short run of each fuzzer with fixed seeds; and that the fuzzers would notice. */
 import { describe, expect, test } from "vitest"
+import { controlTarget } from "./control.ts"
 import { engineTarget } from "./engine/engine.ts"
 import { faultOf } from "./engine/well-formed.ts"
 import { parserTarget } from "./parsers.ts"
@@ -13,6 +14,7 @@ describe("fixed seeds", () => {
     [engineTarget, 12],
     [unixLinkTarget, 2],
     [parserTarget, 12],
+    [controlTarget, 12],
   ])("$name", { timeout: 120_000 }, ({ run }, cases) => {
     for (let seed = 1; seed <= cases; seed++) run(seed)
   })

@@ -4,12 +4,13 @@
  * again.
  */
 import { parseArgs } from "node:util"
+import { controlTarget } from "./control.ts"
 import { engineTarget } from "./engine/engine.ts"
 import { parserTarget } from "./parsers.ts"
 import { describe, type Target } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
 
-const TARGETS: readonly Target[] = [engineTarget, unixLinkTarget, parserTarget]
+const TARGETS: readonly Target[] = [engineTarget, unixLinkTarget, parserTarget, controlTarget]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
