@@ -48,17 +48,17 @@ export class FrontEnd {
     this.link.watch(LINK_REF)
     this.#headerBytes = (features & ((1n << 32n) | (1n << 15n))) === 0n ? 10 : 12
     this.#child = spawn(program, [path, features.toString(16)], { stdio: ["pipe", "pipe", "inherit"] })
-    this.#until(() => this.#take() !== undefined)
+    this.#until(() => this.#take() !== undefined, true)
     while (this.kernel.wait(0) > 0) this.link.handleEvent(0, 1)
     this.link.receive()
   }
 
-  /** Attends to the link until something is the case. */
-  #until(done: () => boolean): void {
+  /** Waits until something is the case. @param attend whether to attend to the link's messages meanwhile */
+  #until(done: () => boolean, attend = false): void {
     const deadline = performance.now() + DEADLINE_MS
     while (!done()) {
       if (performance.now() > deadline) throw new Error("the front-end does not answer")
-      if (!this.link.connected && this.kernel.wait(1) > 0) this.link.handleEvent(0, 1)
+      if (attend && this.kernel.wait(1) > 0) this.link.handleEvent(0, 1)
     }
   }
 
