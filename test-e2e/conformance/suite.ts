@@ -9,6 +9,7 @@ import { datagrams } from "./checks/datagrams.ts"
 import { callers } from "./checks/callers.ts"
 import { template } from "./checks/ipv6.ts"
 import { namespaces } from "./checks/pasta.ts"
+import { multicast } from "./checks/multicast.ts"
 import { translation } from "./checks/translation.ts"
 import { life } from "./checks/life.ts"
 import { options } from "./checks/options.ts"
@@ -25,6 +26,7 @@ export const AREAS: readonly Area[] = [
   ndp,
   dhcp,
   dhcpv6,
+  multicast,
   tcpArea,
   datagrams,
   translation,

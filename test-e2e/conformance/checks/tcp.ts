@@ -7,6 +7,8 @@ import type { GuestTcp } from "../guest-tcp.ts"
 import type { Connection, SocketError } from "../peer.ts"
 import type { Stage } from "../stage.ts"
 import type { Tcp } from "../wire/build.ts"
+import { parseIp } from "../wire/parse.ts"
+import type { Packet } from "../wire/parse.ts"
 import { both } from "./families.ts"
 
 const PORT_OF_OURS = 20_002
@@ -57,6 +59,26 @@ const checks: readonly Check[] = [
       connection.sendSyn()
       const reset = await connection.reset()
       deepEqual([reset.flags.includes("A"), reset.ack], [true, (connection.seq + 1) >>> 0])
+    },
+  })),
+  ...both(({ name, nobody }) => ({
+    id: "1.8.tcp-unreachable",
+    title: "a connection to where no route leads is answered by an ICMP error that quotes the SYN",
+    reference: "differs",
+    because: "it resets the connection, which says that somebody was there and refused, or says nothing",
+    async run(t) {
+      const address = nobody.replace(/9$/, "77")
+      const route = (verb: string): string => `route ${verb} unreachable ${address}`
+      await t.ip(t.host, [route("add")], [route("del")])
+      const connection = (await t.guest()).tcpTo(address, 80)
+      connection.sendSyn()
+      const { guest, localPort } = connection
+      const isIt = (p: Packet): boolean => p.icmp?.type === (name === "IPv4" ? 3 : 1)
+      const { icmp } = await guest.find("host unreachable", (p) => isIt(p) && p)
+      ok(icmp!.checksumIsRight)
+      const quoted = parseIp(icmp!.body.subarray(4))!
+      deepEqual([quoted.source, quoted.destination], [guest.own(address), address])
+      deepEqual([quoted.payload.readUInt16BE(0), quoted.payload.readUInt16BE(2)], [localPort, 80])
     },
   })),
   ...both(({ nobody }) => ({
