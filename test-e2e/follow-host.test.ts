@@ -99,11 +99,14 @@ describe.skipIf(lacking.length > 0)(`following the host${skipNote("tun", "udhcpc
     return readFileSync(`${script}.env`, "utf8")
   }
   const addresses6 = (): Promise<string> => guest!.must(["ip", "-6", "address", "show", "dev", "eth0"])
+  /** Whether the guest has an address that begins so, and may use it: it is not tentative any more (RFC 4862 section 5.4). */
+  const canUse = async (prefix: string): Promise<boolean> =>
+    (await addresses6()).split("\n").some((line) => line.includes(`inet6 ${prefix}`) && !line.includes("tentative"))
 
   test("another network: advertisements, leases, flows", async () => {
     await begin([], { configure: "none" })
     await guest!.must(["ip", "link", "set", "eth0", "up"])
-    await until("an address", 15_000, async () => (await addresses6()).includes("2001:db8:1:"))
+    await until("an address", 15_000, () => canUse("2001:db8:1:"))
     const before = await lease()
     expect(before).toContain(`ip=${HOST.ipv4}\n`)
     expect(before).toContain("lease=3600\n")
@@ -114,7 +117,7 @@ describe.skipIf(lacking.length > 0)(`following the host${skipNote("tun", "udhcpc
     await said(`IPv4 ${THERE.ipv4}/24`)
     // The guest's own address is the old one still; what it begins comes from the new one.
     expect(await whoami(guest!, SERVER.ipv4)).toBe(THERE.ipv4)
-    await until("the new prefix", 15_000, async () => (await addresses6()).includes("2001:db8:7:"))
+    await until("the new prefix", 15_000, () => canUse("2001:db8:7:"))
     const shown = await addresses6()
     expect(shown).toMatch(/2001:db8:1:\S+ scope global deprecated/)
     expect(shown).toMatch(/2001:db8:7:\S+ scope global (dynamic|tentative)/)
@@ -128,7 +131,7 @@ describe.skipIf(lacking.length > 0)(`following the host${skipNote("tun", "udhcpc
     await begin([], { configure: "none" })
     await guest!.must(["ip", "link", "set", "eth0", "up"])
     const router = (): Promise<string> => guest!.must(["ip", "-6", "route", "show", "default"])
-    await until("an address", 15_000, async () => (await addresses6()).includes("2001:db8:1:"))
+    await until("an address", 15_000, () => canUse("2001:db8:1:"))
     expect(await router()).toContain("via fe80:")
     await ip(world.host, [`address del ${HOST.ipv6}/${HOST.prefix6} dev eth0`])
     await world.host.must(["ip", "-6", "route", "flush", "default"])
@@ -229,7 +232,7 @@ describe.skipIf(lacking.length > 0)(`following the host${skipNote("tun", "udhcpc
     ])
     await said(`IPv4 ${HOST.ipv4}/24`)
     expect(await whoami(guest, SERVER.ipv4)).toBe(HOST.ipv4)
-    await until("an address", 15_000, async () => (await addresses6()).includes("2001:db8:1:"))
+    await until("an address", 15_000, () => canUse("2001:db8:1:"))
     expect(await whoami(guest, SERVER.ipv6)).toBe(HOST.ipv6)
     expect(await lease()).toContain(`ip=${HOST.ipv4}\n`)
   })
