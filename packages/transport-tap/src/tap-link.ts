@@ -4,7 +4,7 @@
  *
  * Reads first: native/cpp/tap-link.cc for the life of a byte, core's send-area.ts for the life of a row.
  */
-import { FRAME_LENGTH_MAX, type FrameTable, type Link, SendArea } from "@passt/core"
+import { AreaLink, FRAME_LENGTH_MAX, type FrameTable } from "@passt/core"
 import type { NativeKernel, RawTapLink } from "@passt/native"
 
 /** Words that native code writes; the order is StateWord's in tap-link.cc. */
@@ -48,8 +48,7 @@ export interface TapLinkObserver {
   disconnected?(errno: number): void
 }
 
-export class TapLink implements Link {
-  readonly frames: FrameTable
+export class TapLink extends AreaLink {
   /** Everything up to a frame of 65,535 bytes: the namespace's kernel cuts. */
   readonly segmentBytesMax: number = FRAME_LENGTH_MAX - HEADER_BYTES_MIN
   readonly windowMax: number = WINDOW_BYTES_MAX
@@ -58,18 +57,16 @@ export class TapLink implements Link {
 
   readonly #raw: RawTapLink
   readonly #state: Int32Array<ArrayBuffer> = new Int32Array(STATE_WORDS)
-  readonly #area: SendArea
   readonly #observer: TapLinkObserver
 
   /** @param kernel has `frames` attached
    * @throws when native code can't make another link */
   constructor(kernel: NativeKernel, frames: FrameTable, observer: TapLinkObserver = {}) {
+    super(frames, VNET_HEADER_BYTES)
     const raw = kernel.raw.createTapLink(this.#state)
     if (typeof raw === "number") throw new Error(`cannot create a link: errno ${-raw}`)
     this.#raw = raw
-    this.frames = frames
     this.#observer = observer
-    this.#area = new SendArea(frames, VNET_HEADER_BYTES)
   }
 
   /** Makes the device, in the namespace that the kernel has entered, else in the current one; or attaches to one of that
@@ -127,9 +124,6 @@ export class TapLink implements Link {
   get more(): boolean {
     return this.#state[STATE_MORE] !== 0
   }
-  get reservedRow(): number {
-    return this.#area.reservedRow
-  }
   /** Rows that were thrown away because their columns contradict each other: a fault of the engine's. */
   get refusedRows(): number {
     return this.#state[STATE_REFUSED_ROWS]!
@@ -148,40 +142,23 @@ export class TapLink implements Link {
   receive(): number {
     const rows = this.#raw.receive()
     if (rows < 0) {
-      this.#area.reset()
+      this.area.reset()
       this.#observer.disconnected?.(-rows)
     }
     return rows
   }
 
-  pull(row: number, bytes: number): number {
-    const length = this.frames.length[row]!
-    return bytes <= length ? length : -1
-  }
-
-  reserve(bytes: number): number {
-    return this.#area.reserve(bytes)
-  }
-
-  reserveRows(count: number, bytes: number): number {
-    return this.#area.reserveRows(count, bytes)
-  }
-
-  commit(row: number): void {
-    this.#area.commit(row)
-  }
-
   /** As the interface says; always 0. */
   flush(): number {
-    if (this.#area.empty) return 0
-    this.#raw.flush(this.#area.next)
-    this.#area.reset()
+    if (this.area.empty) return 0
+    this.#raw.flush(this.area.next)
+    this.area.reset()
     return 0
   }
 
   /** Closes the device, which goes with it. */
   close(): void {
     this.#raw.close()
-    this.#area.reset()
+    this.area.reset()
   }
 }

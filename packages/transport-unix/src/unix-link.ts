@@ -5,7 +5,7 @@
  *
  * Reads first: native/cpp/unix-link.cc for the life of a byte, core's send-area.ts for the life of a row.
  */
-import { FRAME_LENGTH_MAX, type FrameTable, type Link, SendArea } from "@passt/core"
+import { AreaLink, FRAME_LENGTH_MAX, type FrameTable } from "@passt/core"
 import type { NativeKernel, RawUnixLink } from "@passt/native"
 
 /** Words that native code writes; the order is StateWord's in unix-link.cc. */
@@ -40,8 +40,7 @@ export interface UnixLinkObserver {
   turnedAway?(pid: number): void
 }
 
-export class UnixLink implements Link {
-  readonly frames: FrameTable
+export class UnixLink extends AreaLink {
   /** Everything up to a frame of 65,535 bytes at MTU 65520, so that one row carries a segment of any MTU. */
   readonly segmentBytesMax: number = FRAME_LENGTH_MAX - HEADER_BYTES_MIN
   /** A stream socket pushes back. */
@@ -51,7 +50,6 @@ export class UnixLink implements Link {
 
   readonly #raw: RawUnixLink
   readonly #state: Int32Array<ArrayBuffer> = new Int32Array(STATE_WORDS)
-  readonly #area: SendArea
   readonly #observer: UnixLinkObserver
   #clientsSeen = 0
   #turnedAwaySeen = 0
@@ -59,12 +57,11 @@ export class UnixLink implements Link {
   /** @param kernel has `frames` attached
    * @throws when native code can't make another link */
   constructor(kernel: NativeKernel, frames: FrameTable, observer: UnixLinkObserver = {}) {
+    super(frames, PREFIX_BYTES)
     const raw = kernel.raw.createUnixLink(this.#state)
     if (typeof raw === "number") throw new Error(`cannot create a link: errno ${-raw}`)
     this.#raw = raw
-    this.frames = frames
     this.#observer = observer
-    this.#area = new SendArea(frames, PREFIX_BYTES)
   }
 
   /** Listens on `path`, taking the place of a socket that nobody serves any more; without one, on the first
@@ -123,9 +120,6 @@ export class UnixLink implements Link {
   get blocked(): boolean {
     return this.#state[STATE_BLOCKED] !== 0
   }
-  get reservedRow(): number {
-    return this.#area.reservedRow
-  }
   /** Rows that were thrown away because their columns contradicted each other: a fault of the engine's. */
   get refusedRows(): number {
     return this.#state[STATE_REFUSED_ROWS]!
@@ -137,7 +131,7 @@ export class UnixLink implements Link {
     const rows = this.#raw.receive()
     this.#notice()
     if (rows < 0) {
-      this.#area.reset()
+      this.area.reset()
       this.#observer.disconnected?.(-rows)
     }
     return rows
@@ -147,7 +141,7 @@ export class UnixLink implements Link {
   #notice(): void {
     if (this.#state[STATE_CLIENTS] !== this.#clientsSeen) {
       this.#clientsSeen = this.#state[STATE_CLIENTS]!
-      this.#area.reset()
+      this.area.reset()
       this.#observer.connected?.(this.#state[STATE_CLIENT_PID]!)
     }
     if (this.#state[STATE_TURNED_AWAY] !== this.#turnedAwaySeen) {
@@ -156,35 +150,18 @@ export class UnixLink implements Link {
     }
   }
 
-  pull(row: number, bytes: number): number {
-    const length = this.frames.length[row]!
-    return bytes <= length ? length : -1
-  }
-
-  reserve(bytes: number): number {
-    return this.#area.reserve(bytes)
-  }
-
-  reserveRows(count: number, bytes: number): number {
-    return this.#area.reserveRows(count, bytes)
-  }
-
-  commit(row: number): void {
-    this.#area.commit(row)
-  }
-
   /** As the interface says. Without a client, frames go nowhere and 0 is returned. */
   flush(): number {
-    if (this.#area.empty) return 0
-    const left = this.#raw.flush(this.#area.next)
-    if (left === 0) this.#area.reset()
+    if (this.area.empty) return 0
+    const left = this.#raw.flush(this.area.next)
+    if (left === 0) this.area.reset()
     return left
   }
 
   /** Drops the client, if there is one; the listening socket stays. */
   disconnect(): void {
     this.#raw.disconnect()
-    this.#area.reset()
+    this.area.reset()
   }
 
   /** Drops the client and stops listening. The socket's file stays where it is. */

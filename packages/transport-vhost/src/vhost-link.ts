@@ -5,7 +5,7 @@
  *
  * Reads first: native/cpp/vhost-link.cc for the life of a buffer, session.ts for that of a connection.
  */
-import { FRAME_LENGTH_MAX, type FrameTable, type Link, SendArea } from "@passt/core"
+import { AreaLink, FRAME_LENGTH_MAX, type FrameTable } from "@passt/core"
 import type { NativeKernel, RawVhostLink } from "@passt/native"
 
 import { FEATURE } from "./features.ts"
@@ -61,8 +61,7 @@ export interface VhostLinkObserver {
   features?(names: readonly string[]): void
 }
 
-export class VhostLink implements Link {
-  readonly frames: FrameTable
+export class VhostLink extends AreaLink {
   /** Everything up to a frame of 65,535 bytes: the guest's driver cuts, or native code. */
   readonly segmentBytesMax: number = FRAME_LENGTH_MAX - HEADER_BYTES_MIN
   /** A queue that is full pushes back. */
@@ -74,7 +73,6 @@ export class VhostLink implements Link {
   readonly #state: Int32Array<ArrayBuffer> = new Int32Array(STATE_WORDS)
   readonly #message: Uint8Array<ArrayBuffer> = new Uint8Array(MESSAGE_BYTES_MAX)
   readonly #reply: Uint8Array<ArrayBuffer> = new Uint8Array(MESSAGE_BYTES_MAX)
-  readonly #area: SendArea
   readonly #observer: VhostLinkObserver
   #session: Session
   #clientsSeen = 0
@@ -85,12 +83,11 @@ export class VhostLink implements Link {
   /** @param kernel has `frames` attached
    * @throws when native code can't make another link */
   constructor(kernel: NativeKernel, frames: FrameTable, observer: VhostLinkObserver = {}) {
+    super(frames, PREFIX_BYTES)
     const raw = kernel.raw.createVhostLink(this.#state, this.#message, this.#reply)
     if (typeof raw === "number") throw new Error(`cannot create a link: errno ${-raw}`)
     this.#raw = raw
-    this.frames = frames
     this.#observer = observer
-    this.#area = new SendArea(frames, PREFIX_BYTES)
     this.#session = this.#newSession()
   }
 
@@ -182,7 +179,7 @@ export class VhostLink implements Link {
       return
     }
     // A ring that stopped takes what was queued for it along.
-    if (!this.connected) this.#area.reset()
+    if (!this.connected) this.area.reset()
     const { features } = this.#session
     if (features === this.#featuresSeen) return
     this.#featuresSeen = features
@@ -192,7 +189,7 @@ export class VhostLink implements Link {
 
   /** The front-end is gone, and all that belonged to it. */
   #ended(errno: number, reason: string): void {
-    this.#area.reset()
+    this.area.reset()
     this.#session = this.#newSession()
     this.#featuresSeen = 0n
     this.#observer.disconnected?.(errno, reason)
@@ -207,9 +204,6 @@ export class VhostLink implements Link {
   }
   get blocked(): boolean {
     return this.#state[STATE_BLOCKED] !== 0
-  }
-  get reservedRow(): number {
-    return this.#area.reservedRow
   }
   /** Rows that were thrown away because their columns contradict each other: a fault of the engine's. */
   get refusedRows(): number {
@@ -241,7 +235,7 @@ export class VhostLink implements Link {
     const state = this.#state
     if (state[STATE_CLIENTS] !== this.#clientsSeen) {
       this.#clientsSeen = state[STATE_CLIENTS]!
-      this.#area.reset()
+      this.area.reset()
       this.#observer.connected?.(state[STATE_CLIENT_PID]!)
     }
     if (state[STATE_TURNED_AWAY] !== this.#turnedAwaySeen) {
@@ -254,35 +248,18 @@ export class VhostLink implements Link {
     }
   }
 
-  pull(row: number, bytes: number): number {
-    const length = this.frames.length[row]!
-    return bytes <= length ? length : -1
-  }
-
-  reserve(bytes: number): number {
-    return this.#area.reserve(bytes)
-  }
-
-  reserveRows(count: number, bytes: number): number {
-    return this.#area.reserveRows(count, bytes)
-  }
-
-  commit(row: number): void {
-    this.#area.commit(row)
-  }
-
   /** As the interface says. Without a driver, frames go nowhere and 0 is returned. */
   flush(): number {
-    if (this.#area.empty) return 0
-    const left = this.#raw.flush(this.#area.next)
-    if (left === 0) this.#area.reset()
+    if (this.area.empty) return 0
+    const left = this.#raw.flush(this.area.next)
+    if (left === 0) this.area.reset()
     return left
   }
 
   /** Drops the front-end, if there is one; the listening socket stays. */
   disconnect(): void {
     this.#raw.disconnect()
-    this.#area.reset()
+    this.area.reset()
     this.#session = this.#newSession()
   }
 
