@@ -12,7 +12,7 @@ import { FEATURE } from "./features.ts"
 import { MESSAGE_BYTES_MAX, ProtocolError } from "./message.ts"
 import { Session } from "./session.ts"
 
-/** Words that native code writes; the order is StateWord's in vhost-link.cc. */
+/** Words that native code writes; the order is StateWord's in vhost-link.h. */
 const STATE_CONNECTED = 0
 const STATE_MORE = 1
 const STATE_BLOCKED = 2

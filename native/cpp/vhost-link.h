@@ -1,0 +1,136 @@
+/**
+ * What a link to a guest behind vhost-user consists of; its theory is at the top of vhost-link.cc.
+ *
+ * ```
+ *   vhost-connection.cc   front-ends that come and go, their messages
+ *   vhost-device.cc       what messages set up: memory, features, rings
+ *   vhost-receive.cc      frames from the guest
+ *   vhost-place.cc        one frame into the buffers of a receive queue
+ *   vhost-send.cc         frames to the guest
+ * ```
+ */
+#pragma once
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "addon.h"
+#include "engine.h"
+#include "transmit.h"
+#include "vhost-channel.h"
+#include "vhost-memory.h"
+#include "vhost-ring.h"
+#include "vnet-header.h"
+
+namespace passt {
+
+/** Pairs of queues at most. */
+constexpr int32_t pairMax = 8;
+constexpr int32_t ringMax = 2 * pairMax;
+
+/** virtio's header at its longest: with the number of buffers that a frame takes. */
+constexpr int32_t vnetHeaderMax = vnetHeaderBytes + 2;
+
+/** Pieces of guest memory of one frame, at most: of one chain, or of those that the driver gave for a frame. */
+constexpr int32_t pieceMax = Ring::stepsMax + 64;
+
+/** Feature bits that the data path depends on (VIRTIO 1.2 sections 5.1.3 and 6). */
+constexpr uint64_t featureGuestChecksum = uint64_t{1} << 1;
+constexpr uint64_t featureGuestTso4 = uint64_t{1} << 7;
+constexpr uint64_t featureGuestTso6 = uint64_t{1} << 8;
+constexpr uint64_t featureMergeable = uint64_t{1} << 15;
+constexpr uint64_t featureLogAll = uint64_t{1} << 26;
+constexpr uint64_t featureEventIndex = uint64_t{1} << 29;
+constexpr uint64_t featureVersion1 = uint64_t{1} << 32;
+constexpr uint64_t featureGuestUso4 = uint64_t{1} << 54;
+constexpr uint64_t featureGuestUso6 = uint64_t{1} << 55;
+
+/** Words that JavaScript reads; see packages/transport-vhost/src/vhost-link.ts. */
+enum StateWord : int32_t {
+  stateConnected,
+  stateMore,
+  stateBlocked,
+  stateClients,
+  stateClientPid,
+  stateTurnedAway,
+  stateTurnedAwayPid,
+  stateRefusedRows,
+  stateBadFrames,
+  stateLostFrames,
+  stateBrokenRings,
+  stateMessageBytes,
+  stateDescriptors,
+  stateWords,
+};
+
+struct VhostLink : Owned {
+  Engine& engine;
+  int32_t* state;
+  uint8_t* message;
+  uint8_t* reply;
+  uint32_t source;
+  int listenFd = -1;
+  int clientFd = -1;
+  bool watched = false;
+  int32_t ref = 0;
+  uint64_t features = 0;
+  /** Of virtio's header: without VERSION_1, only drivers that merge buffers have the number of them (section 5.1.6.1). */
+  int32_t headerBytes = vnetHeaderBytes;
+  int logFd = -1;
+  int32_t brokenSeen = 0;
+  /** Transmit queue to begin the next batch with. */
+  int32_t turn = 0;
+  VhostChannel channel;
+  GuestMemory memory;
+  /** Even ones receive, odd ones transmit; from the driver's point of view. */
+  Ring rings[ringMax];
+  Transmit transmit;
+  iovec pieces[pieceMax];
+  /** The chains of one frame. */
+  uint16_t heads[pieceMax];
+  uint64_t room[pieceMax];
+
+  VhostLink(Engine& engine, int32_t* state, uint8_t* message, uint8_t* reply, uint32_t source)
+      : engine(engine), state(state), message(message), reply(reply), source(source) {}
+  ~VhostLink() override {
+    if (listenFd >= 0) ::close(listenFd);
+    if (clientFd >= 0) ::close(clientFd);
+    if (logFd >= 0) ::close(logFd);
+  }
+
+  bool has(uint64_t feature) const { return (features & feature) == feature; }
+};
+
+// ---- vhost-connection.cc
+
+/** Ends the connection with the front-end, and all that belonged to it. */
+void dropClient(VhostLink& link);
+
+// ---- vhost-device.cc
+
+/** Brings up to date what depends on the rings. */
+void ringsChanged(VhostLink& link);
+/** Stops and forgets all rings. */
+void resetRings(VhostLink& link);
+/** Forgets all that was set up: memory, log, features and rings. */
+void forgetDevice(VhostLink& link);
+/** Tells the front-end of a batch's entries in the log. */
+void tellLogged(VhostLink& link);
+
+// ---- vhost-place.cc
+
+/** Puts a frame, which lies in pieces, behind virtio's header into buffers of a ring; again when buffers came meanwhile; counts
+ * what is lost. @returns false if the frame has to wait */
+bool deliver(VhostLink& link, Ring& ring, const VnetHeader& vnet, const iovec* frame, int32_t count);
+
+// ---- the calls of each file, as properties of a link's object
+
+void defineConnection(napi_env env, napi_value object, VhostLink* link);
+void defineDevice(napi_env env, napi_value object, VhostLink* link);
+void defineReceive(napi_env env, napi_value object, VhostLink* link);
+void defineSend(napi_env env, napi_value object, VhostLink* link);
+
+}  // namespace passt
