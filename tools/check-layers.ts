@@ -24,6 +24,7 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
     node: true,
     from: ["@passt/cli", "@passt/control", "@passt/core", "@passt/dhcp", "@passt/host", "@passt/native", "@passt/ndp"],
   },
+  "apps/kubevirt-binding": { node: true, from: ["@grpc/grpc-js", "@passt/program/version", "saxes"] },
   "apps/passt": {
     node: true,
     from: [
