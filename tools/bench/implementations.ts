@@ -1,6 +1,6 @@
 /** The programs that are compared: ours, as it was built, and reference binaries. */
 
-import { accessSync, constants, existsSync } from "node:fs"
+import { accessSync, constants, existsSync, readFileSync } from "node:fs"
 import { delimiter, join, resolve } from "node:path"
 import { fetchDebianPasst, type Program } from "./debian-release.ts"
 
@@ -78,16 +78,14 @@ export const findImplementation = (name: string, program: Program): Implementati
 }
 
 /**
- * Flags that the installed launcher gives the runtime (docs/design.md): one thread, small semi-spaces. Started without the
- * launcher, to be watched, the program must run with the same.
+ * Flags that the installed launcher gives the runtime: started without the launcher, to be watched, the program must run with the
+ * same.
  */
-const NODE_FLAGS: readonly string[] = [
-  "--single-threaded",
-  "--v8-pool-size=0",
-  "--min-semi-space-size=2",
-  "--max-semi-space-size=2",
-  "--no-memory-reducer",
-]
+const runtimeFlags = (): string[] => {
+  const text = readFileSync(join(ROOT, "native/launcher/runtime-flags.h"), "utf8")
+  const list = text.slice(0, text.indexOf("};"))
+  return [...list.matchAll(/^\s*"(--[^"]+)",$/gm)].map(([, flag]) => flag!)
+}
 
 const OBSERVATION_FLAGS: Record<Observation, readonly string[]> = {
   none: [],
@@ -104,5 +102,7 @@ export const commandOf = (implementation: Implementation, observation: Observati
   const library = join(DIST, "lib/passt")
   const node = join(library, "node")
   if (!existsSync(node)) throw new Error(`no runtime at ${node}: the program can't be watched`)
-  return [node, ...NODE_FLAGS, ...OBSERVATION_FLAGS[observation], join(library, "passt.mjs")]
+  // As the launcher does.
+  const environment = ["env", "UV_USE_IO_URING=0"]
+  return [...environment, node, ...runtimeFlags(), ...OBSERVATION_FLAGS[observation], join(library, "passt.mjs")]
 }

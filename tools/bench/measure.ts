@@ -10,7 +10,7 @@ import { usageOf, type Usage } from "./process-usage.ts"
 import { startProfiler, type ProfileShares } from "./profile.ts"
 import { costOf, rateOf, type Scenario } from "./scenarios.ts"
 import { openNamespaceWorld } from "./namespace-world.ts"
-import { openWorld, type World } from "./world.ts"
+import { exited, openWorld, type World } from "./world.ts"
 
 export interface MeasureOptions {
   bridge: string
@@ -21,6 +21,8 @@ export interface MeasureOptions {
   /** Datagrams per second of a flood; 0: as many as the sender can. */
   datagramRate: number
   txQueueLength: number
+  /** Buffers of each virtqueue. */
+  queueEntries: number
   napi: boolean
   pin: boolean
   observation: Observation
@@ -70,6 +72,7 @@ const readMarks = async (meter: LineReader, world: World, seconds: number): Prom
   const after = usage(world.measured)
   const bridgeAfter = usage(world.bridge)
   if (line === undefined || !line.startsWith("END ")) throw new Error("the measuring program ended early")
+  if (world.measured !== undefined && exited(world.measured)) throw new Error("the measured program ended early")
   return {
     startMs,
     endMs: performance.now(),
@@ -115,12 +118,11 @@ export const measure = async (
 ): Promise<Measurement> => {
   const profileFolder = mkdtempSync(join(tmpdir(), "passt-bench-profile-"))
   const observation = implementation.isOurs ? options.observation : "none"
-  const { bridge, txQueueLength, napi, pin } = options
   try {
-    const { mtu } = scenario
+    const { mtu, link } = scenario
     const world = await (implementation.kind === "passt"
-      ? openWorld({ passt: commandOf(implementation, observation), bridge, mtu, txQueueLength, napi, pin })
-      : openNamespaceWorld({ implementation, mtu, pin }))
+      ? openWorld({ ...options, passt: commandOf(implementation, observation), link, mtu })
+      : openNamespaceWorld({ implementation, mtu, pin: options.pin }))
     try {
       const profiler = observation === "profile" ? startProfiler(world.measured!.pid!, profileFolder) : undefined
       const marks = await run(world, scenario, options)

@@ -4,7 +4,7 @@ import { parseArgs } from "node:util"
 import type { Observation } from "./implementations.ts"
 import type { Program } from "./debian-release.ts"
 import { defaultsOf, kindsOf, mtusOf, type Scenario } from "./scenarios.ts"
-import type { Family } from "./world.ts"
+import type { Family, Link } from "./world.ts"
 
 const scenarioLines = (program: Program): string =>
   `${kindsOf(program)
@@ -16,11 +16,12 @@ export const HELP: string = `usage: npm run bench -- [options]
 Measures passt, or pasta, beside reference binaries, in namespaces of its own, alternating between them in one run.
 
   --pasta           measure pasta; else passt
+  --vhost-user      measure passt with virtqueues, instead of its stream socket
   --scenario LIST   ${scenarioLines("passt")}
                     of pasta: ${scenarioLines("pasta")}
   --impl LIST       ours, debian (the installed one), a newer Debian release's name, NAME=PATH; for pasta also
                     slirp4netns, and veth: the kernel alone
-                    (default: ours,debian,trixie, for pasta ours,trixie,slirp4netns,veth; what is not there is left out
+                    (default: ours,debian,trixie, with --vhost-user ours,trixie, for pasta ours,trixie,slirp4netns,veth; what is not there is left out
                     with a note)
   --mtu LIST        MTUs, e.g. 1280,9000 (default: 65520 and 1500 for bulk, 65520 for the rest)
   --family LIST     4, 6 or 4,6 (default: 4)
@@ -30,6 +31,7 @@ Measures passt, or pasta, beside reference binaries, in namespaces of its own, a
   --streams N       connections or sockets at once (default: 1)
   --rate N          datagrams per second of a flood (default: as many as possible)
   --txqueuelen N    frames that the guest's interface holds for the bridge (default: 1000)
+  --queue N         buffers of each virtqueue, a power of two (default: 256, as QEMU's network card has unless told otherwise)
   --pin             guest and bridge on the first processor, passt and its peers on the second: what an exchange takes
                     depends on where the scheduler puts each of them, by a factor of three from run to run
   --napi            let the guest's kernel coalesce received frames
@@ -52,6 +54,8 @@ export interface Options {
   streams: number
   datagramRate: number
   txQueueLength: number
+  /** Buffers of each virtqueue. */
+  queueEntries: number
   napi: boolean
   pin: boolean
   json: string | undefined
@@ -83,15 +87,19 @@ const scenariosOf = (
   mtus: number[] | undefined,
   families: Family[],
   program: Program,
+  link: Link,
 ): Scenario[] =>
   names.flatMap((name) => {
     const kind = kindsOf(program).find(({ id }) => id === name)
     if (kind === undefined) throw new UsageError(`--scenario: there is no "${name}" of ${program}`)
-    return (mtus ?? mtusOf(kind, program)).flatMap((mtu) => families.map((family) => ({ kind, mtu, family, program })))
+    return (mtus ?? mtusOf(kind, program)).flatMap((mtu) =>
+      families.map((family) => ({ kind, mtu, family, program, link })),
+    )
   })
 
 const FLAGS = {
   pasta: { type: "boolean", default: false },
+  "vhost-user": { type: "boolean", default: false },
   scenario: { type: "string" },
   impl: { type: "string" },
   mtu: { type: "string" },
@@ -102,6 +110,7 @@ const FLAGS = {
   streams: { type: "string", default: "1" },
   rate: { type: "string", default: "0" },
   txqueuelen: { type: "string", default: "1000" },
+  queue: { type: "string", default: "256" },
   napi: { type: "boolean", default: false },
   pin: { type: "boolean", default: false },
   json: { type: "string" },
@@ -131,14 +140,17 @@ export const parseOptions = (args: string[]): Options | undefined => {
     values.mtu === undefined ? undefined : listOf(values.mtu).map((text) => integerOf("mtu", text, 576, 65521))
   if (families.includes(6) && mtus?.some((mtu) => mtu < 1280)) throw new UsageError("--mtu: IPv6 needs at least 1280")
   const program: Program = values.pasta ? "pasta" : "passt"
+  if (values.pasta && values["vhost-user"]) throw new UsageError("--vhost-user is passt's")
   if (values.pasta && (values.gc || values.profile)) throw new UsageError("--gc and --profile are for passt alone")
   const names = values.scenario === undefined ? defaultsOf(program) : listOf(values.scenario)
   const wanted = names.includes("all") ? kindsOf(program).map((kind) => kind.id) : names
-  const usual = values.pasta ? "ours,trixie,slirp4netns,veth" : "ours,debian,trixie"
-  const implementations = values.impl ?? (values.quick ? "ours,debian" : usual)
+  // The installed one may be older than vhost-user.
+  const newest = values["vhost-user"] ? "ours,trixie" : "ours,debian,trixie"
+  const usual = values.pasta ? "ours,trixie,slirp4netns,veth" : newest
+  const implementations = values.impl ?? (values.quick ? (values["vhost-user"] ? "ours" : "ours,debian") : usual)
   return {
     program,
-    scenarios: scenariosOf(wanted, mtus, families, program),
+    scenarios: scenariosOf(wanted, mtus, families, program, values["vhost-user"] ? "vhost-user" : "unix"),
     implementations: listOf(implementations),
     isExplicit: values.impl !== undefined,
     seconds: numberOf("time", values.time ?? (values.quick ? "0.4" : "2"), 0.1, 3600),
@@ -147,6 +159,7 @@ export const parseOptions = (args: string[]): Options | undefined => {
     streams: integerOf("streams", values.streams, 1, 64),
     datagramRate: numberOf("rate", values.rate, 0, 1e9),
     txQueueLength: integerOf("txqueuelen", values.txqueuelen, 1, 1_000_000),
+    queueEntries: integerOf("queue", values.queue, 32, 1024),
     napi: values.napi,
     pin: values.pin,
     json: values.json,

@@ -35,6 +35,12 @@ export const ratioOf = (ours: Row | undefined, reference: Row | undefined): numb
   return medianOf(ours, (run) => run.rate) / medianOf(reference, (run) => run.rate)
 }
 
+/** Our CPU time per unit divided by the reference's, by their medians. */
+export const costRatioOf = (ours: Row | undefined, reference: Row | undefined): number | undefined => {
+  if (!ours?.runs.length || !reference?.runs.length) return undefined
+  return medianOf(ours, (run) => run.cost) / medianOf(reference, (run) => run.cost)
+}
+
 /** Our slowest run divided by the reference's median. */
 export const worstRatioOf = (ours: Row | undefined, reference: Row | undefined): number | undefined => {
   if (!ours?.runs.length || !reference?.runs.length) return undefined
@@ -48,6 +54,8 @@ export interface Verdict {
   target: number
   /** Of our slowest run. */
   each: boolean
+  /** Of CPU time: at most. */
+  cost: boolean
   met: boolean
 }
 
@@ -57,15 +65,16 @@ const OTHERS: readonly string[] = ["veth", "slirp4netns"]
 /** Ours against the newest reference that was measured, or another yardstick, wherever there is a target. */
 export const verdicts = (blocks: readonly Block[]): Verdict[] =>
   blocks.flatMap(({ scenario, rows }) =>
-    targetsOf(scenario).flatMap(({ factor, of, each = false }) => {
+    targetsOf(scenario).flatMap(({ factor, of, each = false, cost = false }) => {
       const isIt = (name: string): boolean => (of === undefined ? !OTHERS.includes(name) : name === of)
       const reference = rows.findLast((row) => !row.isOurs && row.runs.length > 0 && isIt(row.implementation))
       const ours = rows.find((row) => row.isOurs)
-      const ratio = each ? worstRatioOf(ours, reference) : ratioOf(ours, reference)
+      const ratio = (cost ? costRatioOf : each ? worstRatioOf : ratioOf)(ours, reference)
       if (ratio === undefined) return []
       const name = scenarioName(scenario)
       const target = Number(factor.toFixed(2))
-      return [{ scenario: name, reference: reference!.implementation, ratio, target, each, met: ratio >= factor }]
+      const met = cost ? ratio <= factor : ratio >= factor
+      return [{ scenario: name, reference: reference!.implementation, ratio, target, each, cost, met }]
     }),
   )
 
@@ -136,9 +145,9 @@ export const formatReport = (blocks: readonly Block[]): string => {
   const observations = blocks.flatMap(observationLines)
   if (observations.length > 0) parts.push(observations.join("\n"))
   const reached = verdicts(blocks).map(
-    ({ scenario, reference, ratio, target, each, met }) =>
-      `  ${met ? "reached" : "MISSED "}  ${ratio.toFixed(2)}x of ${reference}, at least ${target}x wanted` +
-      `${each ? " in each run" : ""}: ${scenario}`,
+    ({ scenario, reference, ratio, target, each, cost, met }) =>
+      `  ${met ? "reached" : "MISSED "}  ${ratio.toFixed(2)}x of ${reference}${cost ? "'s CPU time" : ""}, ` +
+      `at ${cost ? "most" : "least"} ${target}x wanted${each ? " in each run" : ""}: ${scenario}`,
   )
   if (reached.length > 0) parts.push(["Targets", ...reached].join("\n"))
   return `${parts.join("\n\n")}\n`
@@ -152,6 +161,7 @@ export const jsonReport = (blocks: readonly Block[]): unknown => ({
     unit: scenario.kind.unit,
     mtu: scenario.mtu,
     family: scenario.family,
+    link: scenario.link,
     implementations: rows.map(({ implementation, runs, failures }) => ({
       implementation,
       median: runs.length === 0 ? null : median(runs.map((run) => run.rate)),

@@ -1,7 +1,7 @@
 /** What can be measured. "out" is from the guest to the host, "in" is from the host to the guest. */
 
 import type { Program } from "./debian-release.ts"
-import type { Family } from "./world.ts"
+import type { Family, Link } from "./world.ts"
 
 export type Unit = "Gbit/s" | "per second"
 
@@ -103,10 +103,12 @@ export interface Scenario {
   readonly mtu: number
   readonly family: Family
   readonly program: Program
+  /** Of passt: by which its guest is reached. */
+  readonly link: Link
 }
 
-export const scenarioName = (scenario: Scenario): string =>
-  `${scenario.kind.title}, MTU ${scenario.mtu}, IPv${scenario.family}`
+export const scenarioName = ({ kind, mtu, family, link }: Scenario): string =>
+  `${kind.title}, MTU ${mtu}, IPv${family}${link === "unix" ? "" : `, ${link}`}`
 
 /** What a scenario must reach: a factor of another implementation's rate. */
 export interface Target {
@@ -115,11 +117,14 @@ export interface Target {
   readonly of?: "veth" | "slirp4netns"
   /** What our slowest run must reach, not our median. */
   readonly each?: boolean
+  /** Of CPU time per unit instead of the rate: at most the factor. */
+  readonly cost?: boolean
 }
 
 /** None where the rate is only reported. */
-export const targetsOf = ({ kind, mtu, program }: Scenario): readonly Target[] => {
+export const targetsOf = ({ kind, mtu, program, link }: Scenario): readonly Target[] => {
   if (program === "pasta") return pastaTargets(kind, mtu)
+  if (link === "vhost-user") return vhostTargets(kind, mtu)
   switch (kind.id) {
     case "tcp-out":
       // The reference collapses here: it answers a lost segment with too few duplicate acknowledgements.
@@ -134,6 +139,27 @@ export const targetsOf = ({ kind, mtu, program }: Scenario): readonly Target[] =
     case "udp-out":
     case "udp-in":
       return [{ factor: 1 }]
+    default:
+      return []
+  }
+}
+
+/** The reference takes no segments from the guest larger than the MTU, and gives it none. */
+const vhostTargets = (kind: ScenarioKind, mtu: number): readonly Target[] => {
+  switch (kind.id) {
+    case "tcp-out":
+    case "tcp-in":
+      return [{ factor: mtu <= 1500 ? 3 : 1.1 }, { factor: 0.8, cost: true }]
+    case "udp-out":
+    case "udp-in":
+      return [{ factor: 1.5 }]
+    case "rr-out":
+    case "rr-in":
+    case "crr-out":
+    case "crr-in":
+    case "udp-rr-out":
+    case "udp-rr-in":
+      return [{ factor: 1 / 1.1 }]
     default:
       return []
   }

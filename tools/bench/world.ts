@@ -6,7 +6,7 @@
  *     guest namespace              host namespace
  *     client/server                server/client (127.0.0.1, reached as the gateway address)
  *         │ kernel                     │ kernel: sockets
- *       eth0 (tap) ── bridge ── UNIX socket ── passt        uplink (veth): 192.0.2.2, 2001:db8:1::2, default routes
+ *       eth0 (tap) ── bridge ── UNIX socket or virtqueues ── passt        uplink (veth): 192.0.2.2, 2001:db8:1::2, default routes
  */
 
 import { spawn, type ChildProcess } from "node:child_process"
@@ -18,6 +18,9 @@ import { openNamespace, type Namespace } from "./namespace.ts"
 import type { ScenarioKind } from "./scenarios.ts"
 
 export type Family = 4 | 6
+
+/** How frames reach passt: over its UNIX stream socket, or by virtqueues in the guest's memory. */
+export type Link = "unix" | "vhost-user"
 
 // Documentation prefixes (RFC 5737, RFC 3849): they route nowhere.
 const HOST: Record<Family, string> = { 4: "192.0.2.2", 6: "2001:db8:1::2" }
@@ -64,8 +67,10 @@ export interface WorldOptions {
   /** passt's command line up to its own options. */
   passt: readonly string[]
   bridge: string
+  link: Link
   mtu: number
   txQueueLength: number
+  queueEntries: number
   /** Hand frames to the guest's kernel through NAPI. */
   napi: boolean
   /** Keep the guest's programs on the first processor, and passt and its peers on the second. */
@@ -93,7 +98,8 @@ export interface World {
   close(): void
 }
 
-const exited = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
+/** Whether a process has ended, by itself or killed. */
+export const exited = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
 
 /** Builds the world and waits until frames can flow. Throws, with what passt said, if they can't. */
 export const openWorld = async (options: WorldOptions): Promise<World> => {
@@ -124,9 +130,11 @@ export const openWorld = async (options: WorldOptions): Promise<World> => {
     const socket = join(directory, "passt.socket")
     const port = String(FORWARDED_PORT)
     const passtOptions = ["--foreground", "--one-off", "--socket", socket, "--mtu", String(options.mtu)]
+    if (options.link === "vhost-user") passtOptions.unshift("--vhost-user")
     const passt = start(host.inside([...options.passt, ...passtOptions, "-t", port, "-u", port]))
     const bridgeOptions = ["--with-parent", "--wait", String(START_MS_MAX), "--socket", socket]
     if (options.napi) bridgeOptions.push("--napi")
+    if (options.link === "vhost-user") bridgeOptions.push("--vhost-user", "--queue", String(options.queueEntries))
     bridgeOptions.push("--mtu", String(options.mtu), "--txqueuelen", String(options.txQueueLength))
     const bridge = start(guest.inside([options.bridge, ...bridgeOptions]))
     const passtOutput = lineReader(passt.stdout!)

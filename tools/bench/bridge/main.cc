@@ -1,6 +1,6 @@
 // bridge: makes a network namespace the guest of passt. It opens a tap device there and copies frames between it and
-// passt's UNIX socket, as QEMU does between a guest's network card and `-netdev stream`. A real kernel is then the
-// guest, at full speed, where an emulated CPU would be the bottleneck.
+// passt's UNIX socket, as QEMU does between a guest's network card and `-netdev stream`; or moves them by the virtqueues of
+// vhost-user. A real kernel is then the guest, at full speed, where an emulated CPU would be the bottleneck.
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -16,13 +16,17 @@
 #include <string>
 #include <thread>
 
+#include "front-end.h"
 #include "relay.h"
 #include "tap.h"
+#include "vhost-relay.h"
 
 static const char* const HELP =
     "usage: bridge --socket PATH [options]\n"
     "Copies Ethernet frames between a new tap device and passt's UNIX stream socket.\n"
     "  --socket PATH      socket to connect to\n"
+    "  --vhost-user       be vhost-user's front-end there, with all offloads that passt takes\n"
+    "  --queue N          buffers of each virtqueue, a power of two (256)\n"
     "  --netns PATH       namespace for the tap, e.g. /proc/PID/ns/net (default: the current one)\n"
     "  --ifname NAME      name of the tap (eth0)\n"
     "  --mac MAC          its address (random)\n"
@@ -43,6 +47,8 @@ struct Options {
   int sendBufferBytes = 0;
   int waitMs = 0;
   bool withParent = false;
+  bool vhostUser = false;
+  int queueEntries = 256;
 };
 
 static int number(const std::string& name, const char* text, long low, long high) {
@@ -90,6 +96,10 @@ static Options parse(int argc, char** argv) {
       options.sendBufferBytes = number(name, value(), 4096, 512 << 20);
     } else if (name == "--wait") {
       options.waitMs = number(name, value(), 0, 600000);
+    } else if (name == "--vhost-user") {
+      options.vhostUser = true;
+    } else if (name == "--queue") {
+      options.queueEntries = number(name, value(), 32, 1024);
     } else if (name == "--with-parent") {
       options.withParent = true;
     } else {
@@ -100,6 +110,7 @@ static Options parse(int argc, char** argv) {
   errno = 0;
   if (options.socketPath.empty()) fail("--socket is needed (see --help)");
   if (options.socketPath.size() >= sizeof(sockaddr_un::sun_path)) fail("--socket: the path is too long");
+  if (options.queueEntries & (options.queueEntries - 1)) fail("--queue: not a power of two");
   if (options.tap.name.empty() || options.tap.name.size() > 15) fail("--ifname: 1 to 15 characters");
   return options;
 }
@@ -153,16 +164,39 @@ int main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 
   const int socket = connectTo(options);
+  static FrontEnd front;
+  TapOptions tapOptions = options.tap;
+  if (options.vhostUser) {
+    front = setUp(socket, static_cast<uint16_t>(options.queueEntries));
+    tapOptions.headerBytes = VNET_HEADER_BYTES;
+    tapOptions.offloads = tapOffloads(front.features);
+    fprintf(stderr, "bridge: features %#llx\n", static_cast<unsigned long long>(front.features));
+  }
   if (!options.namespacePath.empty()) enterNetworkNamespace(options.namespacePath);
-  const int tap = openTap(options.tap);
+  const int tap = openTap(tapOptions);
 
-  std::thread([&] { relayTapToSocket(tap, socket, options.batchBytes, fromGuest); }).detach();
-  std::thread([&] {
-    relaySocketToTap(tap, socket, options.batchBytes, toGuest);
+  const auto closed = [] {
     fputs("bridge: the socket was closed\n", stderr);
     report();
     _exit(0);
-  }).detach();
+  };
+  if (options.vhostUser) {
+    std::thread([&] { relayTapToQueue(tap, front, fromGuest); }).detach();
+    std::thread([&] { relayQueueToTap(tap, front, toGuest); }).detach();
+    std::thread([&] {
+      char byte;
+      // Nothing is asked any more, so nothing comes.
+      while (recv(socket, &byte, 1, 0) < 0 && errno == EINTR) {
+      }
+      closed();
+    }).detach();
+  } else {
+    std::thread([&] { relayTapToSocket(tap, socket, options.batchBytes, fromGuest); }).detach();
+    std::thread([&] {
+      relaySocketToTap(tap, socket, options.batchBytes, toGuest);
+      closed();
+    }).detach();
+  }
 
   printf("ready %s\n", options.tap.name.c_str());
   fflush(stdout);

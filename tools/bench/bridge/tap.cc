@@ -58,7 +58,13 @@ int openTap(const TapOptions& options) {
   ifreq create = request(options.name);
   create.ifr_flags = IFF_TAP | IFF_NO_PI;
   if (options.napi) create.ifr_flags |= IFF_NAPI;
+  if (options.headerBytes > 0) create.ifr_flags |= IFF_VNET_HDR;
   if (ioctl(tap, TUNSETIFF, &create) != 0) fail("creating tap " + options.name);
+  if (options.headerBytes > 0) {
+    int header = options.headerBytes;
+    if (ioctl(tap, TUNSETVNETHDRSZ, &header) != 0) fail("setting the length of virtio's header");
+    if (ioctl(tap, TUNSETOFFLOAD, options.offloads) != 0) fail("setting the tap's offloads");
+  }
   const std::string name = create.ifr_name;
 
   const int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

@@ -10,10 +10,12 @@ struct TapOptions {
   int mtu = 1500;          // bytes, at most 65521 (65535 less the Ethernet header)
   int txQueueLength = -1;  // frames that wait for a reader; -1: the kernel's default of 1000
   bool napi = false;       // written frames pass NAPI, where they are coalesced as a real driver's are
+  int headerBytes = 0;     // of virtio's header before each frame; 0: none
+  unsigned int offloads = 0;  // TUN_F_*: what the guest's kernel leaves to the reader of the tap
 };
 
 // Makes the device in the network namespace of the calling thread and brings it up.
-// Returns its descriptor, non-blocking; one frame without any header per read and write. Ends the process on failure.
+// Returns its descriptor, non-blocking; one frame per read and write. Ends the process on failure.
 int openTap(const TapOptions& options);
 
 // Moves the calling thread into the network namespace of that path, e.g. /proc/1234/ns/net.
