@@ -7,6 +7,7 @@
  *   dist/lib/passt/pasta.mjs
  *   dist/bin/passtctl              a script that runs dist/lib/passt/passtctl.mjs
  *   dist/lib/passt/passt.node      the addon
+ *   dist/lib/passt/cni/            the CNI plugin for nodes of a cluster, by processor
  *   dist/lib/passt/node            the runtime, with its licence beside it
  *   dist/share/man/man1/passt.1    the manual pages
  *   dist/share/man/man1/pasta.1
@@ -28,6 +29,7 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs"
@@ -36,6 +38,7 @@ import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
 import { VERSION } from "../packages/program/src/version.ts"
 import { COMPLETION_PATHS, SHELLS, writeCompletions } from "../packages/cli/src/completions.ts"
+import { PLUGIN, PROCESSORS, pluginPath } from "../apps/kubevirt-cni/src/processors.ts"
 import { manualPage } from "../packages/cli/src/man.ts"
 
 const PROGRAMS = ["passt", "pasta"] as const
@@ -78,6 +81,15 @@ const launcher = ["native/build/launcher/passt", "native/build/Release/passt"]
 if (launcher === undefined) throw new Error("the launcher is not built: run the build of @passt/native first")
 // Two copies rather than a link: security policies attach to either path.
 for (const program of PROGRAMS) place(launcher, join(bin, program), 0o755)
+
+for (const { oci } of PROCESSORS) {
+  const folder = join(lib, "cni", oci)
+  rmSync(folder, { recursive: true, force: true })
+  // Where the other processor's compiler is missing there is one.
+  if (!existsSync(pluginPath(oci))) continue
+  mkdirSync(folder, { recursive: true })
+  place(pluginPath(oci), join(folder, PLUGIN), 0o755)
+}
 
 const script = join(bin, "passtctl")
 writeFileSync(`${script}.new`, PASSTCTL)
