@@ -13,6 +13,8 @@ import type { Link } from "./link.ts"
 import type { Responders } from "./responder.ts"
 import { COUNTER_COUNT, type Counters } from "./stats.ts"
 import type { ForwardRule } from "./forward/rule.ts"
+import { Gate } from "./policy/gate.ts"
+import type { PolicyOptions } from "./policy/rule.ts"
 
 export type LogLevel = "error" | "warning" | "info" | "debug" | "trace"
 
@@ -74,6 +76,8 @@ export interface EngineConfig {
   readonly udpStreamTimeout: number
   /** Flows to allow; FLOW_MAX unless told. */
   readonly flowMax?: number
+  /** What may begin: absent, everything, and it costs nothing. */
+  readonly policy?: PolicyOptions
   /** Called for what an operator should know; cold, rate-limited by whoever implements it per `site`. */
   readonly log?: (level: LogLevel, site: string, message: string) => void
   /** Called when a flow begins, its ends set, and before it ends: for an operator who debugs. */
@@ -124,6 +128,8 @@ export class Context {
   /** Flows whose frames of this batch wait to be handled, in order of their first frame. */
   readonly touched: Int32Array = new Int32Array(RX_FRAME_MAX)
   touchedCount = 0
+  /** Whom every flow that is about to begin is shown to. */
+  readonly gate: Gate | undefined
 
   constructor(config: EngineConfig) {
     this.config = config
@@ -144,6 +150,7 @@ export class Context {
     this.groupScope4 = config.groupScope4 ?? 0
     this.groupScope6 = config.groupScope6 ?? config.linkLocalScope
     this.translator = new Translator(config.translation, config.guest)
+    if (config.policy !== undefined) this.gate = new Gate(this, config.policy)
   }
 
   /** Appends a frame to its flow's frames of this batch. */
@@ -165,7 +172,8 @@ export class Context {
    * freed when the work queue comes to it, so that events and frames of this turn can still be recognised as late. */
   retire(flow: number, reset: boolean): void {
     const base = flow << FLOW_SHIFT
-    if (this.config.onFlow !== undefined) this.config.onFlow(flow, false)
+    const begun = this.gate === undefined || this.gate.ended(flow)
+    if (begun && this.config.onFlow !== undefined) this.config.onFlow(flow, false)
     const fd = this.words[base + FD]!
     this.timers.disarm(flow)
     if (fd >= 0) {

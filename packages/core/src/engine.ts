@@ -51,6 +51,8 @@ import { EVENT_OUT } from "./kernel.ts"
 import { type FlowClass, type FlowView, visitClasses, visitFlows } from "./live/flows.ts"
 import { Multicast } from "./multicast/multicast.ts"
 import { isMld } from "./multicast/reports.ts"
+import type { Gate } from "./policy/gate.ts"
+import { WAITING } from "./policy/verdict.ts"
 import type { Protocol } from "./protocol.ts"
 import type { Responder } from "./responder.ts"
 import { COUNTER, type Counters } from "./stats.ts"
@@ -126,11 +128,17 @@ export class Engine {
     this.udp = new Udp(this.ctx, this.listeners, this.udpSplice, this.multicast)
     this.ping = new Ping(this.ctx)
     this.#sweepAt = this.ctx.now
+    if (this.ctx.gate !== undefined) this.ctx.gate.onSettled = (flow) => this.#settled(flow)
     this.listeners.onClosed = (first, last) => this.#listenersClosed(first, last)
   }
 
   get counters(): Counters {
     return this.ctx.counters
+  }
+
+  /** What decides which flows may begin; undefined: EngineConfig.policy was absent, and all may. */
+  get policy(): Gate | undefined {
+    return this.ctx.gate
   }
 
   /** Flows that are alive, by kind. */
@@ -159,7 +167,9 @@ export class Engine {
     const end = Math.min(from + count, ctx.flows.highWater)
     for (let flow = from; flow < end; flow++) {
       const kind = ctx.words[(flow << FLOW_SHIFT) + KIND]!
-      if ((kind !== KIND_UDP && kind !== KIND_PING) || !hasMoved(ctx, flow << FLOW_SHIFT)) continue
+      if (kind !== KIND_UDP && kind !== KIND_PING) continue
+      // Without a socket: the policy has not let it begin.
+      if (ctx.words[(flow << FLOW_SHIFT) + FD]! < 0 || !hasMoved(ctx, flow << FLOW_SHIFT)) continue
       ctx.retire(flow, false)
       ctx.count(COUNTER.movedFlows)
     }
@@ -323,8 +333,20 @@ export class Engine {
     }
   }
 
-  #timer(flow: number): void {
+  #settled(flow: number): void {
     const kind = this.ctx.words[(flow << FLOW_SHIFT) + KIND]!
+    if (kind === KIND_TCP_SPLICE) this.tcpSplice?.settled(flow)
+    else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.settled(flow)
+    else this.#protocolOf(kind)?.settled?.(flow)
+  }
+
+  #timer(flow: number): void {
+    const { gate } = this.ctx
+    const kind = this.ctx.words[(flow << FLOW_SHIFT) + KIND]!
+    if (gate !== undefined && gate.verdicts[flow]! >= WAITING) {
+      gate.timer(flow)
+      return
+    }
     if (kind === KIND_TCP_SPLICE) this.tcpSplice?.timer(flow)
     else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.timer(flow)
     else this.#protocolOf(kind)?.timer(flow)

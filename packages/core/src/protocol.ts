@@ -20,6 +20,8 @@ export interface Protocol {
   timer(flow: number): void
   /** A listening socket of this protocol is readable (level-triggered). */
   accept(listener: number): void
+  /** The policy has decided about a flow that has waited (`ctx.gate.verdicts`): it goes on, or ends. */
+  settled?(flow: number): void
   /** Called once a second: what needs no exact time. Bounded work per call. */
   sweep(): void
 }

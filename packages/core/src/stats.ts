@@ -56,8 +56,17 @@ export const COUNTER = {
   dropMembership: 32,
   /** Datagrams to groups that were the guest's own, brought back by the host. */
   groupEchoes: 33,
+  /** Datagrams of flows that the policy has not allowed, or not yet, and found no room while they waited. */
+  dropPolicy: 34,
+  /** Decisions of the policy, one per flow. */
+  policyAllowed: 35,
+  policyRefused: 36,
+  policyDropped: 37,
+  policyRedirected: 38,
+  /** Times that the policy's function threw, answered with nonsense, or did not answer in time. */
+  policyFailures: 39,
 } as const
-export const COUNTER_COUNT = 34
+export const COUNTER_COUNT = 40
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

@@ -3,7 +3,19 @@
  */
 import { type Context, REF_FLOW, REF_SHIFT } from "../context.ts"
 import { EMFILE, ENFILE, ENOBUFS, ENOMEM } from "../errno.ts"
-import { FAR, FD, FLOW_SHIFT, GUEST, LAST_ACTIVE, NEIGHBOUR, PORT, SIDE_GUEST, STATE } from "../flow/table.ts"
+import {
+  FAR,
+  FD,
+  FLOW_SHIFT,
+  GUEST,
+  HASH_NEXT,
+  LAST_ACTIVE,
+  NEIGHBOUR,
+  NOT_INDEXED,
+  PORT,
+  SIDE_GUEST,
+  STATE,
+} from "../flow/table.ts"
 import { COUNTER } from "../stats.ts"
 import { copy } from "../wire/address.ts"
 import { LISTENER, SLOTS, SLOTS_MIN } from "./state.ts"
@@ -33,7 +45,7 @@ export function allocate(ctx: Context, kind: number, site: string): number {
   return flow
 }
 
-/** Watches the connected socket, makes the flow findable from the guest's side, and starts its timer.
+/** Watches the connected socket, makes the flow findable from the guest's side unless it is, and starts its timer.
  * @param state bits to begin with; the flow is served in this turn
  * @returns the flow, -1 if the kernel can't watch another socket */
 export function begin(ctx: Context, flow: number, state: number, silence: number): number {
@@ -44,17 +56,18 @@ export function begin(ctx: Context, flow: number, state: number, silence: number
     ctx.count(COUNTER.dropNoFlow)
     return discard(ctx, flow)
   }
-  ctx.flows.index(flow, SIDE_GUEST)
+  if (w[base + HASH_NEXT + SIDE_GUEST] === NOT_INDEXED) ctx.flows.index(flow, SIDE_GUEST)
   ctx.timers.arm(flow, (ctx.now + silence) | 0)
   if (state !== 0) ctx.work.add(flow)
   return flow
 }
 
-/** Gives back a row that was never indexed, watched or queued, and closes its socket. @returns -1 */
+/** Gives back a row that was never watched or queued, and closes its socket. @returns -1 */
 export function discard(ctx: Context, flow: number): number {
   const at = (flow << FLOW_SHIFT) + FD
   if (ctx.words[at] >= 0) ctx.kernel.close(ctx.words[at])
   ctx.words[at] = -1
+  ctx.gate?.ended(flow)
   ctx.flows.retire(flow)
   ctx.flows.free(flow)
   return -1

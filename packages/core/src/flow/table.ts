@@ -46,6 +46,7 @@ export const TIMER_SLOT = 10
 export const TIMER_DEADLINE = 11
 /** Next entry (flow * 2 + side) of the hash chain of each side; -1 ends, -2: side not indexed. */
 export const HASH_NEXT = 12
+export const NOT_INDEXED: number = -2
 /** Time of the last packet in either direction, milliseconds. */
 export const LAST_ACTIVE = 14
 /** Row of the neighbour table whose MAC address frames to the guest carry, -1: ours. */
@@ -141,8 +142,8 @@ export class FlowTable {
     w[base + BATCH_HEAD] = -1
     w[base + BATCH_TAIL] = -1
     w[base + TIMER_SLOT] = -1
-    w[base + HASH_NEXT] = -2
-    w[base + HASH_NEXT + 1] = -2
+    w[base + HASH_NEXT] = NOT_INDEXED
+    w[base + HASH_NEXT + 1] = NOT_INDEXED
     w[base + NEIGHBOUR] = -1
     this.bytes[2 * flow] = 0
     this.bytes[2 * flow + 1] = 0
@@ -227,7 +228,7 @@ export class FlowTable {
   #unindex(flow: number, side: number): void {
     const w = this.words
     const base = flow << FLOW_SHIFT
-    if (w[base + HASH_NEXT + side] === -2) return
+    if (w[base + HASH_NEXT + side] === NOT_INDEXED) return
     this.#fillKey(base, side)
     const bucket = this.#bucket()
     const self = flow * 2 + side
@@ -245,7 +246,7 @@ export class FlowTable {
         }
       }
     }
-    w[base + HASH_NEXT + side] = -2
+    w[base + HASH_NEXT + side] = NOT_INDEXED
   }
 }
 

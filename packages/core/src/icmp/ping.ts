@@ -16,11 +16,25 @@ import type { Context } from "../context.ts"
 import { allocate, begin, discard, isExhaustion } from "../datagram/begin.ts"
 import { serveErrors } from "../datagram/errors.ts"
 import { expireOrWait, silenceMs } from "../datagram/expiry.ts"
+import { blocked, keepOut } from "../datagram/keep-out.ts"
 import { sendBatch } from "../datagram/send.ts"
 import { connectOutbound } from "../datagram/socket.ts"
 import { FAILED, READABLE, remember } from "../datagram/state.ts"
 import { EACCES, EPERM } from "../errno.ts"
-import { FD, FLOW_SHIFT, GUEST_FAMILY, HOST_FAMILY, KIND_PING, PEER, STATE } from "../flow/table.ts"
+import {
+  FD,
+  FLOW_SHIFT,
+  GUEST,
+  GUEST_FAMILY,
+  HOST_FAMILY,
+  KIND_PING,
+  PEER,
+  PORT,
+  SIDE_GUEST,
+  STATE,
+} from "../flow/table.ts"
+import { DIRECTION_OUT } from "../policy/matcher.ts"
+import { WAITING } from "../policy/verdict.ts"
 import type { Protocol } from "../protocol.ts"
 import { COUNTER } from "../stats.ts"
 import { isMapped, isUnicast, isUnspecified } from "../wire/address.ts"
@@ -44,7 +58,6 @@ export class Ping implements Protocol {
   open(row: number): number {
     const ctx = this.#ctx
     const { key } = ctx.flows
-    const identifier = key[9]
     const mapped = isMapped(key, 1)
     const at = ctx.frames.offset[row] + ctx.frames.checksumStart[row]
     if (ctx.view.getUint16(at) !== (mapped ? icmp.ECHO_REQUEST << 8 : icmp.V6_ECHO_REQUEST << 8)) {
@@ -63,6 +76,19 @@ export class Ping implements Protocol {
     w[base + GUEST_FAMILY] = family
     w[base + HOST_FAMILY] = family
     ctx.translator.outbound(key, 5, 0, false, w, base + PEER)
+    if (ctx.gate !== undefined) {
+      const verdict = ctx.gate.ask(flow, DIRECTION_OUT)
+      if (verdict >= WAITING) return keepOut(ctx, flow, verdict, SIDE_GUEST)
+    }
+    return this.#connect(flow, row)
+  }
+
+  /** Opens the socket of a flow. @param row its first request, -1: that is gone @returns the flow or -1 */
+  #connect(flow: number, row: number): number {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    const family = w[base + GUEST_FAMILY]
     const fd = ctx.kernel.pingSocket(family)
     w[base + FD] = fd < 0 ? -1 : fd
     if (fd === -EACCES || fd === -EPERM) {
@@ -74,14 +100,14 @@ export class Ping implements Protocol {
       )
       return discard(ctx, flow)
     }
-    const result = fd < 0 ? fd : connectOutbound(ctx, fd, base, identifier)
+    const result = fd < 0 ? fd : connectOutbound(ctx, fd, base, w[base + GUEST + PORT])
     if (result < 0) {
       if (isExhaustion(result)) {
         ctx.count(COUNTER.dropNoFlow)
         ctx.log("warning", SITE, "No descriptor or memory left for an echo socket: the guest's pings are dropped")
       } else {
         ctx.count(COUNTER.dropPing)
-        tellUnreachable(ctx, row, -result)
+        if (row >= 0) tellUnreachable(ctx, row, -result)
       }
       return discard(ctx, flow)
     }
@@ -92,7 +118,16 @@ export class Ping implements Protocol {
   }
 
   fromGuest(flow: number): void {
-    sendBatch(this.#ctx, flow)
+    const ctx = this.#ctx
+    if (ctx.words[(flow << FLOW_SHIFT) + FD] < 0) blocked(ctx, flow)
+    else sendBatch(ctx, flow)
+  }
+
+  settled(flow: number): void {
+    const ctx = this.#ctx
+    const verdict = ctx.gate!.verdicts[flow]
+    if (verdict >= WAITING) keepOut(ctx, flow, verdict, SIDE_GUEST)
+    else if (this.#connect(flow, -1) >= 0) ctx.gate!.replayFrames(flow, this)
   }
 
   event(flow: number, mask: number): void {

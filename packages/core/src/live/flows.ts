@@ -25,6 +25,7 @@ import {
   STATE,
 } from "../flow/table.ts"
 import { PLACE_NAMESPACE } from "../kernel.ts"
+import { WAITING } from "../policy/verdict.ts"
 import { CONNECTING as SPLICE_CONNECTING, DRAINING, ENDED, LOST, PLACE } from "../tcp/splice/state.ts"
 import * as tcp from "../tcp/state.ts"
 import { format, isUnspecified } from "../wire/address.ts"
@@ -37,6 +38,9 @@ export interface FlowEnd {
 }
 
 export type FlowState =
+  /** The policy has not decided yet; or it has, against the flow, which is not there but remembered for some seconds. */
+  | "waiting"
+  | "refused"
   /** A handshake, with the guest or with the host's peer, is not done. */
   | "opening"
   /** Datagrams: only one side has spoken, or each only once. */
@@ -52,6 +56,13 @@ export interface FlowClass {
   /** Who began. Datagrams of groups are always the guest's. */
   readonly direction: "in" | "out"
   readonly state: FlowState
+}
+
+export interface FlowPolicy {
+  readonly verdict: "none" | "allowed" | "redirected" | "waiting" | "refused" | "dropped"
+  /** Index of the rule that decided; null: the default did, or the program's function. */
+  readonly rule: number | null
+  readonly label: string | null
 }
 
 export interface FlowView extends FlowClass {
@@ -72,6 +83,8 @@ export interface FlowView extends FlowClass {
   readonly bytesToGuest: number
   /** Round-trip time of the host's connection, microseconds; null: not measured. */
   readonly rttMicros: number | null
+  /** What the policy has said; absent without one. */
+  readonly policy?: FlowPolicy
 }
 
 /** @param from row to begin with @param count rows to look at @returns the next row, -1: that was all */
@@ -90,7 +103,7 @@ export function visitClasses(ctx: Context, from: number, count: number, visit: (
   const { highWater } = ctx.flows
   const end = Math.min(from + count, highWater)
   for (let row = from; row < end; row++) {
-    const found = classify(ctx.words, row << FLOW_SHIFT)
+    const found = classify(ctx, row)
     if (found !== undefined) visit(found)
   }
   return end < highWater ? end : -1
@@ -99,7 +112,7 @@ export function visitClasses(ctx: Context, from: number, count: number, visit: (
 function viewFlow(ctx: Context, row: number): FlowView | undefined {
   const w = ctx.words
   const base = row << FLOW_SHIFT
-  const found = classify(w, base)
+  const found = classify(ctx, row)
   if (found === undefined) return undefined
   const { flows } = ctx
   const isSplice = found.kind === "splice"
@@ -120,11 +133,19 @@ function viewFlow(ctx: Context, row: number): FlowView | undefined {
     bytesFromGuest: flows.bytes[2 * row + DIRECTION_FROM_GUEST]!,
     bytesToGuest: flows.bytes[2 * row + DIRECTION_TO_GUEST]!,
     rttMicros: rtt > 0 ? rtt : null,
+    ...(ctx.gate === undefined ? {} : { policy: ctx.gate.describe(row) }),
   }
 }
 
 /** @returns undefined for rows that are no flow: free ones, those that have ended, memberships of groups */
-function classify(w: Int32Array, base: number): FlowClass | undefined {
+function classify(ctx: Context, row: number): FlowClass | undefined {
+  const found = classifyRow(ctx.words, row << FLOW_SHIFT)
+  const verdict = ctx.gate === undefined ? 0 : ctx.gate.verdicts[row]!
+  if (found === undefined || verdict < WAITING) return found
+  return { ...found, state: verdict === WAITING ? "waiting" : "refused" }
+}
+
+function classifyRow(w: Int32Array, base: number): FlowClass | undefined {
   const state = w[base + STATE]!
   switch (w[base + KIND]) {
     case KIND_TCP: {

@@ -26,6 +26,7 @@
  */
 import type { Context } from "../context.ts"
 import { serveErrors } from "../datagram/errors.ts"
+import { blocked, keepOut } from "../datagram/keep-out.ts"
 import { expireOrWait, silenceMs } from "../datagram/expiry.ts"
 import { FAILED, HOP_LIMIT, READABLE, remember, SLOT_BYTES } from "../datagram/state.ts"
 import { EAGAIN, EMSGSIZE, ENOBUFS } from "../errno.ts"
@@ -43,6 +44,7 @@ import {
   LAST_ACTIVE,
   PEER,
   PORT,
+  SIDE_GUEST,
   SIDE_HOST,
   STATE,
 } from "../flow/table.ts"
@@ -57,6 +59,7 @@ import {
   SCAN_UDP,
 } from "../kernel.ts"
 import { DATAGRAM_BATCH_MAX } from "../limits.ts"
+import { WAITING } from "../policy/verdict.ts"
 import type { Protocol } from "../protocol.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, isMapped } from "../wire/address.ts"
@@ -67,7 +70,7 @@ import * as udp from "../wire/udp.ts"
 import { deliver, groupHeaderLength } from "./deliver.ts"
 import { digest, Echoes } from "./echoes.ts"
 import { Memberships } from "./memberships.ts"
-import { openGroupFlow, toRecord } from "./open.ts"
+import { connectGroupFlow, openGroupFlow, toRecord } from "./open.ts"
 import { askIgmp, askMld, QUERY_SECONDS, ROBUSTNESS } from "./query.ts"
 import { hearIgmp, hearMld } from "./reports.ts"
 import { isAnyBroadcast, isGroup } from "./state.ts"
@@ -148,10 +151,21 @@ export class Multicast implements Protocol {
     return openGroupFlow(this.#ctx, this.#groups, this.#silence)
   }
 
+  settled(flow: number): void {
+    const ctx = this.#ctx
+    const verdict = ctx.gate!.verdicts[flow]
+    if (verdict >= WAITING) keepOut(ctx, flow, verdict, SIDE_GUEST)
+    else if (connectGroupFlow(ctx, this.#groups, flow, this.#silence) >= 0) ctx.gate!.replayFrames(flow, this)
+  }
+
   fromGuest(flow: number): void {
     const ctx = this.#ctx
     const w = ctx.words
     const base = flow << FLOW_SHIFT
+    if (w[base + FD] < 0) {
+      blocked(ctx, flow)
+      return
+    }
     const { frames } = ctx
     const { gather } = frames
     const v4 = w[base + HOST_FAMILY] === 4

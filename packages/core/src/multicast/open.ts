@@ -12,11 +12,13 @@
  */
 import type { Context } from "../context.ts"
 import { allocate, begin, discard, isExhaustion } from "../datagram/begin.ts"
+import { keepOut } from "../datagram/keep-out.ts"
 import { needsScope } from "../datagram/socket.ts"
 import { EACCES, EADDRINUSE } from "../errno.ts"
 import {
   FD,
   FLOW_SHIFT,
+  GUEST,
   GUEST_FAMILY,
   HOST_FAMILY,
   KIND_GROUP,
@@ -24,9 +26,12 @@ import {
   PEER,
   PORT,
   SCOPE,
+  SIDE_GUEST,
   SIDE_HOST,
 } from "../flow/table.ts"
 import { ADDRESS_LOCAL, ADDRESS_REMOTE, ADDRESS_WORDS, type GroupKernel, PLACE_HOST } from "../kernel.ts"
+import { DIRECTION_OUT } from "../policy/matcher.ts"
+import { WAITING } from "../policy/verdict.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, isMapped, isMulticast, isUnicast, isUnspecified } from "../wire/address.ts"
 import { groupDevice, groupScope } from "./state.ts"
@@ -54,8 +59,21 @@ export function openGroupFlow(ctx: Context, groups: GroupKernel, silence: number
   copy(w, base + PEER, key, 5)
   w[base + PEER + PORT] = key[10]
   w[base + PEER + SCOPE] = needsScope(w, base + PEER) ? groupScope(ctx, family) : 0
+  if (ctx.gate !== undefined) {
+    const verdict = ctx.gate.ask(flow, DIRECTION_OUT)
+    if (verdict >= WAITING) return keepOut(ctx, flow, verdict, SIDE_GUEST)
+  }
+  return connectGroupFlow(ctx, groups, flow, silence)
+}
+
+/** Opens the socket of a flow. @returns the flow, or -1: counted */
+export function connectGroupFlow(ctx: Context, groups: GroupKernel, flow: number, silence: number): number {
+  const { flows } = ctx
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
+  const family = w[base + HOST_FAMILY]
   let result = findSource(ctx, groups, base, family)
-  if (result >= 0) result = bindSource(ctx, groups, base, family, key[9])
+  if (result >= 0) result = bindSource(ctx, groups, base, family, w[base + GUEST + PORT])
   if (result < 0) {
     ctx.count(isExhaustion(result) ? COUNTER.dropNoFlow : COUNTER.dropDatagram)
     return discard(ctx, flow)

@@ -3,7 +3,7 @@
  * sees the real peer's answer and the real time it took) and from the host (an accepted socket makes a SYN to the guest).
  */
 import { type Context, REF_FLOW, REF_SHIFT } from "../context.ts"
-import { EINPROGRESS, ETIMEDOUT } from "../errno.ts"
+import { EACCES, ECONNREFUSED, EINPROGRESS, ETIMEDOUT } from "../errno.ts"
 import {
   FAR,
   FD,
@@ -27,6 +27,8 @@ import { ADDRESS_LOCAL, ADDRESS_REMOTE, ADDRESS_WORDS, INFO_SEND_MSS, PLACE_HOST
 import { FRAME_LENGTH_MAX } from "../limits.ts"
 import { tellConnectError } from "../icmp/connect-error.ts"
 import { isGroupFrame, isOneNode } from "../icmp/error.ts"
+import { DIRECTION_IN, DIRECTION_OUT } from "../policy/matcher.ts"
+import { DROPPED, TELL_PROHIBITED, WAITING } from "../policy/verdict.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, format, isLinkLocal, isLoopback, isMapped, isUnicast, isUnspecified } from "../wire/address.ts"
 import * as ethernet from "../wire/ethernet.ts"
@@ -207,8 +209,19 @@ export function openFromGuest(ctx: Context, row: number): number {
   const group = isGroupFrame(ctx, row) ? GROUP_FRAME : 0
   w[base + STATE] = CONNECTING | group | (isLoopback(w, base + PEER) ? LOCAL : 0)
   ctx.flows.index(flow, SIDE_GUEST)
-  ctx.begin(flow, COUNTER.tcpFlows)
+  if (ctx.gate !== undefined) {
+    const verdict = ctx.gate.ask(flow, DIRECTION_OUT)
+    if (verdict >= WAITING) return keepOut(ctx, flow, verdict)
+  }
+  return goOn(ctx, flow, row)
+}
 
+/** Connects for the guest. @param row its SYN, -1: that is gone @returns the flow, -1: refused */
+function goOn(ctx: Context, flow: number, row: number): number {
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
+  w[base + STATE] = (w[base + STATE]! & ~LOCAL) | (isLoopback(w, base + PEER) ? LOCAL : 0)
+  ctx.begin(flow, COUNTER.tcpFlows)
   const error = connectSocket(ctx, flow, row)
   if (error < 0) {
     refuse(ctx, flow, -error)
@@ -217,12 +230,47 @@ export function openFromGuest(ctx: Context, row: number): number {
   return flow
 }
 
-/** @param row the guest's SYN @returns 0, or -errno: the caller refuses */
+/** What becomes of a connection of the guest that the policy has not allowed (yet). @returns the flow, -1: it has ended */
+function keepOut(ctx: Context, flow: number, verdict: number): number {
+  const gate = ctx.gate!
+  if (verdict === WAITING) {
+    gate.wait(flow)
+    return flow
+  }
+  if (verdict === DROPPED) {
+    // Its SYN comes again; nobody is asked again.
+    if (gate.remember(flow)) return flow
+    ctx.retire(flow, false)
+    return -1
+  }
+  refuse(ctx, flow, gate.tellOf(flow) >= TELL_PROHIBITED ? EACCES : ECONNREFUSED)
+  return -1
+}
+
+/** The policy has decided about a connection that has waited. */
+export function settled(ctx: Context, flow: number): void {
+  const verdict = ctx.gate!.verdicts[flow]!
+  const base = flow << FLOW_SHIFT
+  if ((ctx.words[base + STATE]! & INBOUND) !== 0) {
+    if (verdict >= WAITING || !enterFromHost(ctx, flow)) ctx.retire(flow, true)
+  } else if (verdict >= WAITING) keepOut(ctx, flow, verdict)
+  else goOn(ctx, flow, -1)
+}
+
+/** @param row the guest's SYN, -1: that is gone @returns 0, or -errno: the caller refuses */
 function connectSocket(ctx: Context, flow: number, row: number): number {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
   const { kernel, config } = ctx
   const family = w[base + HOST_FAMILY]!
+  const given = ctx.gate === undefined ? -1 : ctx.gate.takeSocket(flow)
+  if (given >= 0) {
+    w[base + FD] = given
+    w[base + STATE] = w[base + STATE]! | LOCAL
+    const watched = kernel.watch(given, (REF_FLOW << REF_SHIFT) | flow)
+    if (watched >= 0) hostConnected(ctx, flow)
+    return Math.min(watched, 0)
+  }
   const fd = kernel.tcpSocket(family, PLACE_HOST)
   if (fd < 0) {
     ctx.count(COUNTER.dropNoFlow)
@@ -230,7 +278,7 @@ function connectSocket(ctx: Context, flow: number, row: number): number {
     return fd
   }
   w[base + FD] = fd
-  carryHopLimit(ctx, flow, row)
+  if (row >= 0) carryHopLimit(ctx, flow, row)
   // Not for all, since it takes two calls: else the error number alone is told, as where the kernel can't (before 5.18 it queues
   // nothing while connecting).
   if (w[base + HOP_LIMIT]! < HOP_LIMIT_USUAL) kernel.queueErrors(fd, family, true)
@@ -394,6 +442,26 @@ export function openFromHost(ctx: Context, listeners: Listeners, listener: numbe
     ctx.retire(flow, true)
     return
   }
+  if (ctx.gate !== undefined) {
+    const verdict = ctx.gate.ask(flow, DIRECTION_IN)
+    if (verdict === WAITING) {
+      w[base + STATE] = ACCEPTED | INBOUND
+      ctx.gate.wait(flow)
+      return
+    }
+    if (verdict > WAITING) {
+      // The kernel has accepted it already: there is no silence to be had.
+      ctx.retire(flow, true)
+      return
+    }
+  }
+  if (!enterFromHost(ctx, flow)) ctx.retire(flow, true)
+}
+
+/** Shows an accepted connection, the ends of which are in its row, to the guest. @returns false: not possible */
+function enterFromHost(ctx: Context, flow: number): boolean {
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
   const key = ctx.flows.key
   key[0] = KIND_TCP
   for (let i = 0; i < 4; i++) {
@@ -405,17 +473,14 @@ export function openFromHost(ctx: Context, listeners: Listeners, listener: numbe
   if (ctx.flows.find(SIDE_GUEST) >= 0) {
     // The guest would see two connections with the same ends.
     ctx.count(COUNTER.dropAddress)
-    ctx.retire(flow, true)
-    return
+    return false
   }
   begin(ctx, base)
   w[base + MSS] = MSS_DEFAULT4
   w[base + STATE] = ACCEPTED | INBOUND | SYN_DUE | (isLoopback(w, base + PEER) ? LOCAL : 0)
   ctx.flows.index(flow, SIDE_GUEST)
   ctx.begin(flow, COUNTER.tcpFlows)
-  if (kernel.watch(fd, (REF_FLOW << REF_SHIFT) | flow) < 0) {
-    ctx.retire(flow, true)
-    return
-  }
+  if (ctx.kernel.watch(w[base + FD]!, (REF_FLOW << REF_SHIFT) | flow) < 0) return false
   ctx.work.add(flow)
+  return true
 }

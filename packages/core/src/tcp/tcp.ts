@@ -37,7 +37,7 @@ import { COUNTER } from "../stats.ts"
 import * as wire from "../wire/tcp.ts"
 import { armPoll, updateAck } from "./acknowledge.ts"
 import { ACCEPT_MAX, DUPLICATES_MIN, HANDSHAKE_MS, INACTIVITY_MS, KEEPALIVE_MS, RETRIES_MAX } from "./constants.ts"
-import { establish, hostConnected, openFromGuest, openFromHost, refuse, sendSyn } from "./connect.ts"
+import { establish, hostConnected, openFromGuest, openFromHost, refuse, sendSyn, settled } from "./connect.ts"
 import { emitBare, emitReset } from "./emit.ts"
 import { BATCH_RESET_BY_GUEST, BATCH_SOCKET_FAILED, drainHeld, segmentsFromGuest } from "./from-guest.ts"
 import { carryHopLimit } from "./hop-limit.ts"
@@ -134,6 +134,10 @@ export class Tcp implements Protocol {
     } else {
       this.#finish(flow)
     }
+  }
+
+  settled(flow: number): void {
+    settled(this.#ctx, flow)
   }
 
   /** @returns false when the flow has ended */

@@ -29,6 +29,10 @@ function give(ctx: Context, flow: number, row: number): void {
     ctx.count(COUNTER.dropDatagram)
     return
   }
+  if (ctx.words[(flow << FLOW_SHIFT) + FD] < 0) {
+    ctx.gate!.holdPayload(flow, row)
+    return
+  }
   emitDatagram(ctx, flow, row)
   noteToGuest(ctx, flow << FLOW_SHIFT, 1)
 }

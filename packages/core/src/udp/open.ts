@@ -3,14 +3,18 @@
  */
 import type { Context } from "../context.ts"
 import { allocate, begin, discard, isExhaustion } from "../datagram/begin.ts"
+import { keepOut } from "../datagram/keep-out.ts"
 import { connectInbound, connectOutbound } from "../datagram/socket.ts"
 import { LISTENER, UNSORTED } from "../datagram/state.ts"
 import {
   FD,
   FLOW_SHIFT,
+  GUEST,
   GUEST_FAMILY,
+  HASH_NEXT,
   HOST_FAMILY,
   KIND_UDP,
+  NOT_INDEXED,
   OUR,
   PEER,
   PORT,
@@ -21,6 +25,8 @@ import {
 import type { Listeners } from "../forward/listen.ts"
 import { tellUnreachable } from "../icmp/error.ts"
 import { ADDRESS_LOCAL, ADDRESS_REMOTE, PLACE_HOST } from "../kernel.ts"
+import { DIRECTION_IN, DIRECTION_OUT } from "../policy/matcher.ts"
+import { WAITING } from "../policy/verdict.ts"
 import { COUNTER } from "../stats.ts"
 import { copy, equal, isMapped, isUnicast } from "../wire/address.ts"
 
@@ -32,10 +38,9 @@ const SITE = "udp-flow"
 export function openFromGuest(ctx: Context, row: number, silence: number): number {
   const { flows } = ctx
   const { key } = flows
-  const guestPort = key[9]
   const farPort = key[10]
   const mapped = isMapped(key, 1)
-  if (guestPort === 0 || farPort === 0 || !isUnicast(key, 1) || !isUnicast(key, 5) || isMapped(key, 5) !== mapped) {
+  if (key[9] === 0 || farPort === 0 || !isUnicast(key, 1) || !isUnicast(key, 5) || isMapped(key, 5) !== mapped) {
     ctx.count(COUNTER.dropAddress)
     return -1
   }
@@ -47,17 +52,40 @@ export function openFromGuest(ctx: Context, row: number, silence: number): numbe
   ctx.translator.outbound(key, 5, farPort, true, w, base + PEER)
   w[base + PEER + PORT] = farPort
   w[base + HOST_FAMILY] = isMapped(w, base + PEER) ? 4 : 6
+  if (ctx.gate !== undefined) {
+    const verdict = ctx.gate.ask(flow, DIRECTION_OUT)
+    if (verdict >= WAITING) return keepOut(ctx, flow, verdict, SIDE_GUEST)
+  }
+  return connectFlow(ctx, flow, row, silence)
+}
+
+/** Opens the sockets of a flow of the guest's. @param row its first datagram, -1: that is gone @returns the flow or -1 */
+function connectFlow(ctx: Context, flow: number, row: number, silence: number): number {
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
   let result = openSocket(ctx, base)
-  if (result >= 0) result = connectOutbound(ctx, w[base + FD], base, guestPort)
+  if (result >= 0) result = connectOutbound(ctx, w[base + FD], base, w[base + GUEST + PORT])
   if (result < 0) {
     if (isExhaustion(result)) return exhausted(ctx, flow)
     ctx.count(COUNTER.dropDatagram)
-    tellUnreachable(ctx, row, -result)
+    if (row >= 0) tellUnreachable(ctx, row, -result)
     return discard(ctx, flow)
   }
   if (begin(ctx, flow, UNSORTED, silence) < 0) return -1
   ctx.begin(flow, COUNTER.udpFlows)
   return flow
+}
+
+/** The policy has decided about a flow that has waited. @returns whether it goes on */
+export function settled(ctx: Context, listeners: Listeners, flow: number, silence: number): boolean {
+  const verdict = ctx.gate!.verdicts[flow]
+  const listener = ctx.words[(flow << FLOW_SHIFT) + LISTENER]
+  if (verdict >= WAITING) {
+    keepOut(ctx, flow, verdict, listener < 0 ? SIDE_GUEST : SIDE_HOST)
+    return false
+  }
+  if (listener < 0) return connectFlow(ctx, flow, -1, silence) >= 0
+  return enter(ctx, listeners, flow, silence) >= 0
 }
 
 /** Finds the flow of a datagram from a listening socket, or opens one. Its source is in ADDRESS_REMOTE, its destination
@@ -109,8 +137,21 @@ export function flowFromHost(ctx: Context, listeners: Listeners, listener: numbe
   w[base + OUR + PORT] = ourPort
   w[base + OUR + SCOPE] = mapped ? 0 : address[ADDRESS_LOCAL + SCOPE]
   w[base + LISTENER] = listener
+  if (ctx.gate !== undefined) {
+    const verdict = ctx.gate.ask(flow, DIRECTION_IN)
+    if (verdict >= WAITING) return keepOut(ctx, flow, verdict, SIDE_HOST)
+  }
+  return enter(ctx, listeners, flow, silence)
+}
+
+/** Opens the socket of a flow that came to a listening one. @returns the flow or -1 */
+function enter(ctx: Context, listeners: Listeners, flow: number, silence: number): number {
+  const { flows } = ctx
+  const w = ctx.words
+  const base = flow << FLOW_SHIFT
+  const rule = ctx.rules[listeners.rule[w[base + LISTENER]]]
   let result = openSocket(ctx, base)
-  if (result >= 0) result = connectInbound(ctx, w[base + FD], base, rule.device)
+  if (result >= 0) result = connectInbound(ctx, w[base + FD], base, rule === undefined ? "" : rule.device)
   if (result < 0) {
     if (isExhaustion(result)) return exhausted(ctx, flow)
     ctx.count(COUNTER.dropDatagram)
@@ -118,7 +159,7 @@ export function flowFromHost(ctx: Context, listeners: Listeners, listener: numbe
     return discard(ctx, flow)
   }
   if (begin(ctx, flow, UNSORTED, silence) < 0) return -1
-  flows.index(flow, SIDE_HOST)
+  if (w[base + HASH_NEXT + SIDE_HOST] === NOT_INDEXED) flows.index(flow, SIDE_HOST)
   ctx.begin(flow, COUNTER.udpFlows)
   return flow
 }

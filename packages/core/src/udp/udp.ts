@@ -36,16 +36,18 @@
 import { type Context, REF_LISTENER, REF_SHIFT } from "../context.ts"
 import { serveErrors } from "../datagram/errors.ts"
 import { expireOrWait, silenceMs } from "../datagram/expiry.ts"
+import { blocked } from "../datagram/keep-out.ts"
+import { replayFromHost } from "../policy/replay.ts"
 import { sendBatch } from "../datagram/send.ts"
 import { FAILED, isStream, LISTENER, READABLE, remember, UNSORTED, WAITED } from "../datagram/state.ts"
-import { FLOW_SHIFT, STATE } from "../flow/table.ts"
+import { FD, FLOW_SHIFT, STATE } from "../flow/table.ts"
 import type { Listeners } from "../forward/listen.ts"
 import type { Multicast } from "../multicast/multicast.ts"
 import type { Protocol } from "../protocol.ts"
 import { PROTOCOL_UDP } from "../wire/ipv4.ts"
 import { HEADER_LENGTH } from "../wire/udp.ts"
 import { EMPTY, NO_ROOM, serveListener, sortQueue } from "./from-host.ts"
-import { openFromGuest } from "./open.ts"
+import { openFromGuest, settled } from "./open.ts"
 import type { UdpSplice } from "./splice/splice.ts"
 import { serveDatagrams } from "./to-guest.ts"
 
@@ -89,7 +91,18 @@ export class Udp implements Protocol {
   }
 
   fromGuest(flow: number): void {
-    sendBatch(this.#ctx, flow)
+    const ctx = this.#ctx
+    if (ctx.words[(flow << FLOW_SHIFT) + FD] < 0) blocked(ctx, flow)
+    else sendBatch(ctx, flow)
+  }
+
+  /** The policy has decided about a flow that has waited: what was kept of it goes on, too. */
+  settled(flow: number): void {
+    const ctx = this.#ctx
+    const inbound = ctx.words[(flow << FLOW_SHIFT) + LISTENER] >= 0
+    if (!settled(ctx, this.#listeners, flow, this.#querySilence)) return
+    if (inbound) replayFromHost(ctx, flow)
+    else ctx.gate!.replayFrames(flow, this)
   }
 
   event(flow: number, mask: number): void {

@@ -72,6 +72,8 @@ import {
   SPLICED_TARGET_FULL,
   type SpliceKernel,
 } from "../../kernel.ts"
+import { DIRECTION_IN, DIRECTION_OUT } from "../../policy/matcher.ts"
+import { WAITING } from "../../policy/verdict.ts"
 import { COUNTER } from "../../stats.ts"
 import { copy, format, isMapped } from "../../wire/address.ts"
 import {
@@ -158,6 +160,7 @@ export class TcpSplice {
     w[base + PIPE + 1] = -1
     const way = spliceTarget(ctx, this.#config, rule, address, ADDRESS_REMOTE, ADDRESS_LOCAL, port, w, base + GUEST)
     if (way === OVER_LINK) {
+      ctx.gate?.ended(flow)
       ctx.flows.retire(flow)
       ctx.flows.free(flow)
       return false
@@ -175,11 +178,33 @@ export class TcpSplice {
       this.#end(flow, true)
       return true
     }
-    ctx.begin(flow, COUNTER.tcpSpliceFlows)
     w[base + PLACE] = rule.place ?? PLACE_HOST
-    const place = rule.place === PLACE_NAMESPACE ? PLACE_HOST : PLACE_NAMESPACE
-    if (this.#connect(flow, base, place) < 0) this.#end(flow, true)
+    if (ctx.gate !== undefined) {
+      const verdict = ctx.gate.ask(flow, w[base + PLACE] === PLACE_NAMESPACE ? DIRECTION_OUT : DIRECTION_IN)
+      if (verdict === WAITING) ctx.gate.wait(flow)
+      else if (verdict > WAITING) this.#end(flow, true)
+      if (verdict >= WAITING) {
+        w[base + STATE] = CONNECTING
+        return true
+      }
+    }
+    this.#begin(flow)
     return true
+  }
+
+  /** The policy has decided about a connection that has waited. */
+  settled(flow: number): void {
+    if (this.#ctx.gate!.verdicts[flow]! >= WAITING) this.#end(flow, true)
+    else this.#begin(flow)
+  }
+
+  #begin(flow: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    ctx.begin(flow, COUNTER.tcpSpliceFlows)
+    const place = w[base + PLACE] === PLACE_NAMESPACE ? PLACE_HOST : PLACE_NAMESPACE
+    if (this.#connect(flow, base, place) < 0) this.#end(flow, true)
   }
 
   /** @returns 0, or -errno: the connection is to be refused */

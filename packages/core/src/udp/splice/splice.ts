@@ -20,7 +20,7 @@ import { type Context, REF_SHIFT, REF_SPLICE, type SpliceConfig } from "../../co
 import { isExhaustion } from "../../datagram/begin.ts"
 import { silenceMs } from "../../datagram/expiry.ts"
 import { connectInbound } from "../../datagram/socket.ts"
-import { isStream, LISTENER, noteFromGuest, noteToGuest, UNSORTED, WAITED } from "../../datagram/state.ts"
+import { isStream, LISTENER, noteFromGuest, noteToGuest, SLOT_BYTES, UNSORTED, WAITED } from "../../datagram/state.ts"
 import { EAGAIN } from "../../errno.ts"
 import {
   DIRECTION_FROM_GUEST,
@@ -29,11 +29,13 @@ import {
   FLOW_SHIFT,
   GUEST,
   GUEST_FAMILY,
+  HASH_NEXT,
   HOST_FAMILY,
   KIND,
   KIND_UDP_SPLICE_IN,
   KIND_UDP_SPLICE_OUT,
   LAST_ACTIVE,
+  NOT_INDEXED,
   OUR,
   PEER,
   PORT,
@@ -56,6 +58,9 @@ import {
   SPLICE_DELIVERED,
   type SpliceKernel,
 } from "../../kernel.ts"
+import { DIRECTION_IN, DIRECTION_OUT } from "../../policy/matcher.ts"
+import { replayToSocket } from "../../policy/replay.ts"
+import { WAITING } from "../../policy/verdict.ts"
 import { COUNTER } from "../../stats.ts"
 import { copy, equal, isMapped, isUnicast, isUnspecified } from "../../wire/address.ts"
 import { FD1, SIDE_READABLE } from "./state.ts"
@@ -131,8 +136,43 @@ export class UdpSplice {
       return
     }
     const base = flow << FLOW_SHIFT
+    if (ctx.words[base + FD1]! < 0) {
+      this.#keep(fd, flow)
+      return
+    }
     const moved = this.#splice.datagrams(fd, ctx.words[base + FD1]!, 1)
     if (moved > 0) this.#note(base, 0, moved)
+  }
+
+  /** Takes one datagram of a flow that has no socket (yet) from another one. */
+  #keep(fd: number, flow: number): void {
+    const ctx = this.#ctx
+    const { link } = ctx
+    if (ctx.gate!.verdicts[flow] === WAITING && link.reserveRows(1, SLOT_BYTES) > 0) {
+      const row = link.reservedRow
+      ctx.frames.payload[row] = 0
+      if (ctx.kernel.receiveFrom(fd, row, false) >= 0) ctx.gate!.holdPayload(flow, row)
+      return
+    }
+    this.#splice.datagrams(fd, -1, 1)
+    ctx.count(COUNTER.dropPolicy)
+  }
+
+  /** The policy has decided about a flow that has waited. */
+  settled(flow: number): void {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    if (ctx.gate!.verdicts[flow]! >= WAITING) {
+      if (!ctx.gate!.remember(flow)) this.end(flow)
+      return
+    }
+    if (this.#enter(flow) < 0) return
+    const bytes = replayToSocket(ctx, flow, w[base + FD1]!)
+    if (bytes <= 0) return
+    if (w[base + KIND] === KIND_UDP_SPLICE_IN) ctx.addBytes(COUNTER.bytesSplicedIn, flow, DIRECTION_TO_GUEST, bytes)
+    else ctx.addBytes(COUNTER.bytesSplicedOut, flow, DIRECTION_FROM_GUEST, bytes)
+    noteFromGuest(ctx, base, 1)
   }
 
   /** Counts what the last call moved. @param read datagrams read */
@@ -190,8 +230,29 @@ export class UdpSplice {
     w[base + LISTENER] = listener
     w[base + LAST_ACTIVE] = ctx.now
     w[base + FD1] = -1
+    if (ctx.gate !== undefined) {
+      const verdict = ctx.gate.ask(flow, kind === KIND_UDP_SPLICE_OUT ? DIRECTION_OUT : DIRECTION_IN)
+      if (verdict >= WAITING) {
+        flows.index(flow, SIDE_HOST)
+        if (verdict === WAITING) ctx.gate.wait(flow)
+        else if (!ctx.gate.remember(flow)) {
+          this.end(flow)
+          return -1
+        }
+        return flow
+      }
+    }
+    return this.#enter(flow)
+  }
+
+  /** Opens both sockets of a new flow. @returns the flow, or -1: it has ended, counted */
+  #enter(flow: number): number {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    const rule = ctx.rules[this.#listeners.rule[w[base + LISTENER]!]!]
     w[base + STATE] = UNSORTED
-    const result = this.#open(flow, base, rule.place ?? PLACE_HOST, rule.device)
+    const result = rule === undefined ? -EAGAIN : this.#open(flow, base, rule.place ?? PLACE_HOST, rule.device)
     if (result < 0) {
       if (isExhaustion(result)) {
         ctx.count(COUNTER.dropNoFlow)
@@ -203,7 +264,7 @@ export class UdpSplice {
       this.end(flow)
       return -1
     }
-    flows.index(flow, SIDE_HOST)
+    if (w[base + HASH_NEXT + SIDE_HOST] === NOT_INDEXED) ctx.flows.index(flow, SIDE_HOST)
     ctx.timers.arm(flow, (ctx.now + this.#querySilence) | 0)
     ctx.begin(flow, COUNTER.udpSpliceFlows)
     ctx.spliceWork.add(flow)

@@ -1,0 +1,566 @@
+/**
+ * The gate: every flow that is about to begin passes it once, before a socket is opened for it.
+ *
+ * ```
+ *   row of the flow, both ends known ──▶ rules ──▶ verdict ──▶ go on │ REFUSED, DROPPED: told, remembered │ WAITING
+ *                                          └ "ask" ▶ function ───┘                                          │
+ *                                                       └ promise ─────── kept datagrams, deadline ◀───────┘ ─▶ resume
+ * ```
+ * - Without a gate nothing is asked and nothing costs anything. With one, a flow costs a look at the compiled rules
+ *   (matcher.ts); its packets cost nothing.
+ * - What was refused or dropped stays in the flow table for REMEMBER_MS, without a socket: further datagrams, and repeated SYNs, are
+ *   not asked about anew. A connection that was reset is forgotten at once, for the next SYN is another attempt.
+ * - A flow that waits has its row and its timer, and no socket. Its protocol's `resume` goes on where it was.
+ */
+import type { Context } from "../context.ts"
+import {
+  BATCH_HEAD,
+  BATCH_TAIL,
+  FAR,
+  FD,
+  FLOW_SHIFT,
+  GUEST,
+  GUEST_FAMILY,
+  HOST_FAMILY,
+  KIND,
+  KIND_GROUP,
+  KIND_PING,
+  KIND_TCP,
+  KIND_TCP_SPLICE,
+  KIND_UDP_SPLICE_IN,
+  KIND_UDP_SPLICE_OUT,
+  PEER,
+  PORT,
+  SCOPE,
+} from "../flow/table.ts"
+import { FLOW_MAX } from "../limits.ts"
+import type { FlowEnd, FlowPolicy } from "../live/flows.ts"
+import type { Protocol } from "../protocol.ts"
+import { COUNTER } from "../stats.ts"
+import { copy, format, isMapped, isUnicast, parse } from "../wire/address.ts"
+import { HeldDatagrams } from "./held.ts"
+import {
+  DIRECTION_IN,
+  DIRECTION_OUT,
+  Matcher,
+  NO_RULE,
+  PROTOCOL_ICMP,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  PROTOCOLS,
+} from "./matcher.ts"
+import {
+  type Decide,
+  type Decision,
+  type FlowQuestion,
+  type PolicyOptions,
+  type PolicyRule,
+  type RefuseWith,
+  type RuleSet,
+  VERDICT_NAMES,
+} from "./rule.ts"
+import {
+  ALLOWED,
+  DROPPED,
+  NONE,
+  REDIRECTED,
+  REFUSED,
+  TELL_PORT,
+  TELL_PROHIBITED,
+  TELL_RESET,
+  TELL_USUAL,
+  WAITING,
+} from "./verdict.ts"
+
+/** How long a decision against a flow of datagrams, or against a connection without a word, holds, milliseconds. */
+export const REMEMBER_MS = 10_000
+/** Such flows at a time: they have no socket, so nothing else bounds them. */
+const REMEMBERED_MAX = 16_384
+const DEADLINE_MS = 10_000
+const DEADLINE_MS_MAX = 600_000
+
+/** `ruleOf` of flows that no rule has decided: the default did, or the function. */
+export const BY_DEFAULT = -1
+export const BY_FUNCTION = -2
+
+interface Waiting {
+  readonly question: FlowQuestion
+}
+
+export class Gate {
+  /** Per flow: verdict.ts. */
+  readonly verdicts: Uint8Array<ArrayBuffer> = new Uint8Array(FLOW_MAX)
+  /** Per flow: index of the rule that decided, or BY_…. */
+  readonly ruleOf: Int32Array<ArrayBuffer> = new Int32Array(FLOW_MAX)
+  /** Goes on with a flow that has waited; `verdicts` has the verdict. Set by the engine. */
+  onSettled: (flow: number) => void = () => {}
+  readonly #ctx: Context
+  /** Per flow: TELL_…. */
+  readonly #tell: Uint8Array<ArrayBuffer> = new Uint8Array(FLOW_MAX)
+  /** Per flow: 1, its row is kept so that what follows is known. */
+  readonly #kept: Uint8Array<ArrayBuffer> = new Uint8Array(FLOW_MAX)
+  readonly #labels = new Map<number, string>()
+  readonly #sockets = new Map<number, number>()
+  readonly #waiting = new Map<number, Waiting>()
+  readonly #held = new HeldDatagrams()
+  readonly #onDecision: PolicyOptions["onDecision"]
+  readonly #deadlineMs: number
+  #remembered = 0
+  #decide: Decide | undefined
+  #rules: readonly PolicyRule[] = []
+  #default: RuleSet["default"]
+  #matcher: Matcher
+  /** The end that rules are compared with, and its service's port: of the flow being asked about. */
+  #remote = 0
+  #port = 0
+
+  constructor(ctx: Context, options: PolicyOptions) {
+    this.#ctx = ctx
+    this.#decide = options.decide
+    this.#onDecision = options.onDecision
+    this.#deadlineMs = Math.min(Math.max(1, options.deadlineMs ?? DEADLINE_MS), DEADLINE_MS_MAX)
+    this.#rules = options.rules ?? []
+    this.#default = options.default ?? (options.decide !== undefined ? "ask" : "allow")
+    this.#matcher = Matcher.of(this.#rules)
+  }
+
+  /** Rules that hold for flows that begin from now on. @param matcher of these rules, if it was made before */
+  load(set: RuleSet, matcher: Matcher = Matcher.of(set.rules)): void {
+    this.#rules = set.rules
+    this.#default = set.default
+    this.#matcher = matcher
+    // Indices mean other rules now.
+    this.ruleOf.fill(BY_DEFAULT)
+    this.#forgetRefused()
+  }
+
+  /** Asks this function from now on. */
+  set decide(decide: Decide | undefined) {
+    this.#decide = decide
+    this.#forgetRefused()
+  }
+
+  get rules(): RuleSet {
+    return { rules: this.#rules, default: this.#default }
+  }
+
+  /** Flows that wait for a decision. */
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
+  /** What was decided about a flow, for those who look from outside. */
+  describe(flow: number): FlowPolicy {
+    const rule = this.ruleOf[flow]!
+    return {
+      verdict: VERDICT_NAMES[this.verdicts[flow]!]!,
+      rule: rule < 0 ? null : rule,
+      label: this.#labels.get(flow) ?? this.#rules[rule]?.label ?? null,
+    }
+  }
+
+  /** Decides about a flow, both ends of which are in its row. @param direction DIRECTION_…
+   * @returns a verdict: up to REDIRECTED the flow begins, with the ends that are in the row now; else it must not */
+  ask(flow: number, direction: number): number {
+    const ctx = this.#ctx
+    const w = ctx.words
+    const base = flow << FLOW_SHIFT
+    const kind = w[base + KIND]!
+    const protocol =
+      kind === KIND_TCP || kind === KIND_TCP_SPLICE ? PROTOCOL_TCP : kind === KIND_PING ? PROTOCOL_ICMP : PROTOCOL_UDP
+    this.#place(base, direction, protocol)
+    this.#tell[flow] = TELL_USUAL
+    const index = this.#match(direction, protocol)
+    let verdict: number
+    if (index === NO_RULE) {
+      this.ruleOf[flow] = BY_DEFAULT
+      verdict = this.#obey(flow, direction, this.#default, undefined)
+    } else {
+      this.ruleOf[flow] = index
+      verdict = this.#obey(flow, direction, this.#rules[index]!.action, this.#rules[index])
+    }
+    this.verdicts[flow] = verdict
+    count(ctx, verdict)
+    return verdict
+  }
+
+  /** What a flow that begins now would meet. @param address four words @returns index of the rule, NO_RULE: the default */
+  find(direction: number, protocol: number, address: Int32Array, port: number): number {
+    return this.#matcher.match(direction, protocol, address, 0, port)
+  }
+
+  #place(base: number, direction: number, protocol: number): void {
+    const w = this.#ctx.words
+    const kind = w[base + KIND]!
+    const isSplice = kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT
+    // A spliced flow from the namespace: its target is the host's.
+    this.#remote = base + (isSplice && direction === DIRECTION_OUT ? GUEST : PEER)
+    if (protocol === PROTOCOL_ICMP) this.#port = 0
+    else if (direction === DIRECTION_IN || isSplice) this.#port = w[base + GUEST + PORT]!
+    else this.#port = w[base + PEER + PORT]!
+  }
+
+  #match(direction: number, protocol: number): number {
+    return this.#matcher.match(direction, protocol, this.#ctx.words, this.#remote, this.#port)
+  }
+
+  /** Does what a rule, or the default, says. @returns the verdict */
+  #obey(flow: number, direction: number, action: PolicyRule["action"], rule: PolicyRule | undefined): number {
+    switch (action) {
+      case "allow":
+        return ALLOWED
+      case "redirect": {
+        const target = rule!.redirect!
+        return this.#redirect(flow, direction, target.address, target.port) ? REDIRECTED : REFUSED
+      }
+      case "ask":
+        return this.#askFunction(flow, direction, rule)
+      case "refuse":
+        this.#tell[flow] = tellOf(rule?.refuseWith)
+        if (this.#onDecision !== undefined) this.#report(flow, this.#question(flow, direction, rule), REFUSED)
+        return REFUSED
+      default:
+        if (this.#onDecision !== undefined) this.#report(flow, this.#question(flow, direction, rule), DROPPED)
+        return DROPPED
+    }
+  }
+
+  #askFunction(flow: number, direction: number, rule: PolicyRule | undefined): number {
+    const decide = this.#decide
+    this.ruleOf[flow] = BY_FUNCTION
+    if (decide === undefined) return REFUSED
+    const question = this.#question(flow, direction, rule)
+    let answer: Decision | Promise<Decision>
+    try {
+      answer = decide(question)
+    } catch (error) {
+      this.#failed("threw", error)
+      return REFUSED
+    }
+    if (typeof answer === "object" && answer !== null && "then" in answer) {
+      const waiting = { question }
+      this.#waiting.set(flow, waiting)
+      answer.then(
+        (decision) => this.#answered(flow, waiting, decision),
+        (error: unknown) => {
+          if (this.#waiting.get(flow) !== waiting) return
+          this.#failed("rejected its promise", error)
+          this.#settle(flow, question, REFUSED)
+        },
+      )
+      return WAITING
+    }
+    const verdict = this.#take(flow, question, answer)
+    this.#report(flow, question, verdict)
+    return verdict
+  }
+
+  #answered(flow: number, waiting: Waiting, decision: Decision): void {
+    // Late: the deadline has passed, the flow has ended, its row may be another's.
+    if (this.#waiting.get(flow) !== waiting) {
+      if (typeof decision === "object" && decision !== null && "socket" in decision) this.#closeSocket(decision.socket)
+      return
+    }
+    this.#settle(flow, waiting.question, this.#take(flow, waiting.question, decision))
+  }
+
+  /** A flow that has waited goes on. */
+  #settle(flow: number, question: FlowQuestion, verdict: number): void {
+    this.#waiting.delete(flow)
+    this.#ctx.timers.disarm(flow)
+    this.verdicts[flow] = verdict
+    count(this.#ctx, verdict)
+    this.#report(flow, question, verdict)
+    this.onSettled(flow)
+    this.#held.take(flow)
+  }
+
+  /** Does what the function has answered. @returns the verdict */
+  #take(flow: number, question: FlowQuestion, decision: Decision): number {
+    const direction = question.direction === "out" ? DIRECTION_OUT : DIRECTION_IN
+    const problem = problemOf(decision)
+    if (problem !== "") {
+      this.#failed(`answered with ${problem}`, undefined)
+      return REFUSED
+    }
+    const full: Exclude<Decision, string> = typeof decision === "string" ? { action: decision } : decision
+    if (full.label !== undefined) this.#labels.set(flow, full.label)
+    switch (full.action) {
+      case "allow":
+        return ALLOWED
+      case "drop":
+        return DROPPED
+      case "refuse":
+        this.#tell[flow] = tellOf("with" in full ? full.with : undefined)
+        return REFUSED
+      default:
+    }
+    if ("socket" in full) {
+      if (this.#takesSocket(flow, direction)) {
+        this.#sockets.set(flow, full.socket)
+        return REDIRECTED
+      }
+      this.#failed("answered with a socket for a flow that can't have one", undefined)
+      this.#closeSocket(full.socket)
+      return REFUSED
+    }
+    const address = typeof full.address === "string" ? parse(full.address)! : (full.address ?? null)
+    if (this.#redirect(flow, direction, address, full.port ?? 0)) return REDIRECTED
+    this.#failed("answered with a redirection that is not possible for this flow", undefined)
+    return REFUSED
+  }
+
+  #takesSocket(flow: number, direction: number): boolean {
+    return direction === DIRECTION_OUT && this.#ctx.words[(flow << FLOW_SHIFT) + KIND] === KIND_TCP
+  }
+
+  /** The connected socket that an allowed flow is to use; it is the caller's from now on. @returns -1: it has none */
+  takeSocket(flow: number): number {
+    const socket = this.#sockets.get(flow)
+    if (socket === undefined) return -1
+    this.#sockets.delete(flow)
+    return socket
+  }
+
+  #closeSocket(socket: number): void {
+    if (socket >= 0) this.#ctx.kernel.close(socket)
+  }
+
+  /** Puts another target into a flow's row. @returns false: not possible for this one */
+  #redirect(flow: number, direction: number, address: Int32Array | null, port: number): boolean {
+    const w = this.#ctx.words
+    const base = flow << FLOW_SHIFT
+    const kind = w[base + KIND]!
+    if (kind === KIND_GROUP) return false
+    const isSplice = kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT
+    const target = base + (isSplice || direction === DIRECTION_IN ? GUEST : PEER)
+    const family = isSplice || direction === DIRECTION_IN ? GUEST_FAMILY : HOST_FAMILY
+    if (address !== null) {
+      if (!isUnicast(address, 0)) return false
+      // The guest's end has its family; and an echo request of one family has no socket of the other.
+      const fixed = kind === KIND_PING || (direction === DIRECTION_IN && !isSplice)
+      if (fixed && isMapped(address, 0) !== isMapped(w, target)) return false
+      copy(w, target, address, 0)
+      w[target + SCOPE] = 0
+      w[base + family] = isMapped(address, 0) ? 4 : 6
+    }
+    if (port !== 0 && kind !== KIND_PING) w[target + PORT] = port
+    return true
+  }
+
+  #question(flow: number, direction: number, rule: PolicyRule | undefined): FlowQuestion {
+    const w = this.#ctx.words
+    const base = flow << FLOW_SHIFT
+    const kind = w[base + KIND]!
+    const isSplice = kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT
+    const isTcp = kind === KIND_TCP || kind === KIND_TCP_SPLICE
+    return {
+      flow,
+      protocol: PROTOCOLS[isTcp ? PROTOCOL_TCP : kind === KIND_PING ? PROTOCOL_ICMP : PROTOCOL_UDP]!,
+      kind: isSplice ? "splice" : kind === KIND_GROUP ? "group" : "link",
+      direction: direction === DIRECTION_OUT ? "out" : "in",
+      guest: endOf(w, base + (this.#remote === base + GUEST ? PEER : GUEST)),
+      remote: endOf(w, this.#remote),
+      far: isSplice ? null : endOf(w, base + FAR),
+      port: this.#port,
+      names: [],
+      rule,
+    }
+  }
+
+  #report(flow: number, question: FlowQuestion, verdict: number): void {
+    if (this.#onDecision === undefined || verdict === ALLOWED || verdict === WAITING) return
+    this.#onDecision(question, VERDICT_NAMES[verdict]!, this.describe(flow).label ?? undefined)
+  }
+
+  #failed(how: string, error: unknown): void {
+    this.#ctx.count(COUNTER.policyFailures)
+    const why = error === undefined ? "" : `: ${error instanceof Error ? error.message : String(error)}`
+    this.#ctx.log("error", "policy-function", `The policy's function ${how}${why}; the flow is refused`)
+  }
+
+  /** A flow waits: from now on until its deadline. Its row is in an index. */
+  wait(flow: number): void {
+    this.#ctx.timers.arm(flow, (this.#ctx.now + this.#deadlineMs) | 0)
+  }
+
+  /** Keeps the row of a flow that must not be, so that what follows is known. @returns false: there are too many such, the caller retires it */
+  remember(flow: number): boolean {
+    if (this.#remembered >= REMEMBERED_MAX) return false
+    this.#remembered++
+    this.#kept[flow] = 1
+    this.#ctx.timers.arm(flow, (this.#ctx.now + REMEMBER_MS) | 0)
+    return true
+  }
+
+  /** How a refusal is to be told: TELL_…. */
+  tellOf(flow: number): number {
+    return this.#tell[flow]!
+  }
+
+  /** The timer of a flow that is not open. */
+  timer(flow: number): void {
+    const waiting = this.#waiting.get(flow)
+    if (waiting === undefined) {
+      this.#ctx.retire(flow, false)
+      return
+    }
+    this.#failed(`has not answered within ${this.#deadlineMs} ms`, undefined)
+    this.#settle(flow, waiting.question, REFUSED)
+  }
+
+  /** A row ends. @returns whether it was a flow that had begun */
+  ended(flow: number): boolean {
+    const verdict = this.verdicts[flow]!
+    this.verdicts[flow] = NONE
+    if (this.#labels.size > 0) this.#labels.delete(flow)
+    if (verdict < WAITING) {
+      if (this.#sockets.size > 0) this.#closeSocket(this.takeSocket(flow))
+      return true
+    }
+    if (verdict === WAITING) {
+      this.#waiting.delete(flow)
+      this.#held.take(flow)
+    } else if (this.#kept[flow] !== 0) {
+      this.#kept[flow] = 0
+      this.#remembered--
+    }
+    return false
+  }
+
+  /** Frames of a flow that has no socket: kept while it waits, else dropped. */
+  blocked(flow: number): void {
+    const ctx = this.#ctx
+    const { frames } = ctx
+    const waits = this.verdicts[flow] === WAITING
+    for (let row = ctx.words[(flow << FLOW_SHIFT) + BATCH_HEAD]!; row >= 0; row = frames.next[row]!) {
+      if (!waits || !this.#hold(flow, row, 0, frames.payload[row]! + frames.payloadLength[row]!)) {
+        ctx.count(COUNTER.dropPolicy)
+      }
+    }
+  }
+
+  /** Keeps the payload of a datagram from the host's side, which lies in a row. */
+  holdPayload(flow: number, row: number): void {
+    if (this.verdicts[flow] === WAITING) {
+      const { payload, payloadLength } = this.#ctx.frames
+      if (this.#hold(flow, row, payload[row]!, payload[row]! + payloadLength[row]!)) return
+    }
+    this.#ctx.count(COUNTER.dropPolicy)
+  }
+
+  #hold(flow: number, row: number, from: number, end: number): boolean {
+    const { frames } = this.#ctx
+    const start = frames.offset[row]!
+    return this.#held.add(flow, {
+      bytes: frames.arena.slice(start + from, start + end),
+      transport: frames.checksumStart[row]!,
+      payload: frames.payload[row]!,
+      payloadLength: frames.payloadLength[row]!,
+      hopLimit: frames.hopLimit[row]!,
+      flags: frames.flags[row]!,
+      segmentSize: frames.segmentSize[row]!,
+    })
+  }
+
+  /** Hands what was kept of the guest's frames to the flow's protocol, as batches of one. */
+  replayFrames(flow: number, protocol: Protocol): void {
+    const ctx = this.#ctx
+    const { frames, link, words } = ctx
+    const base = flow << FLOW_SHIFT
+    for (const held of this.#held.take(flow)) {
+      // A row that is reserved and never committed is free again with the next one.
+      if (words[base + FD]! < 0 || link.reserveRows(1, held.bytes.length) === 0) {
+        ctx.count(COUNTER.dropPolicy)
+        continue
+      }
+      const row = link.reservedRow
+      frames.arena.set(held.bytes, frames.offset[row])
+      frames.length[row] = held.bytes.length
+      frames.checksumStart[row] = held.transport
+      frames.payload[row] = held.payload
+      frames.payloadLength[row] = held.payloadLength
+      frames.flags[row] = held.flags
+      frames.segmentSize[row] = held.segmentSize
+      frames.next[row] = -1
+      words[base + BATCH_HEAD] = row
+      words[base + BATCH_TAIL] = row
+      protocol.fromGuest(flow)
+      words[base + BATCH_HEAD] = -1
+      words[base + BATCH_TAIL] = -1
+    }
+  }
+
+  /** Puts what was kept of datagrams from the host's side into rows, one after the other.
+   * @param header bytes to leave in front @param emit gets the row */
+  replayPayloads(flow: number, header: number, emit: (row: number) => void): void {
+    const ctx = this.#ctx
+    const { frames, link } = ctx
+    for (const held of this.#held.take(flow)) {
+      if (link.reserveRows(1, header + held.bytes.length) === 0) {
+        ctx.count(COUNTER.dropPolicy)
+        continue
+      }
+      const row = link.reservedRow
+      frames.arena.set(held.bytes, frames.offset[row]! + header)
+      frames.payload[row] = header
+      frames.payloadLength[row] = held.bytes.length
+      frames.hopLimit[row] = held.hopLimit
+      emit(row)
+    }
+  }
+
+  /** What was decided against flows is asked about anew. */
+  #forgetRefused(): void {
+    const ctx = this.#ctx
+    for (let flow = 0; flow < ctx.flows.highWater && this.#remembered > 0; flow++) {
+      if (this.#kept[flow] !== 0) ctx.retire(flow, false)
+    }
+  }
+}
+
+function endOf(w: Int32Array, at: number): FlowEnd {
+  return { address: format(w, at), port: w[at + PORT]! }
+}
+
+function tellOf(how: RefuseWith | undefined): number {
+  switch (how) {
+    case "reset":
+      return TELL_RESET
+    case "port-unreachable":
+      return TELL_PORT
+    case "prohibited":
+      return TELL_PROHIBITED
+    default:
+      return TELL_USUAL
+  }
+}
+
+function count(ctx: Context, verdict: number): void {
+  if (verdict === ALLOWED) ctx.count(COUNTER.policyAllowed)
+  else if (verdict === REDIRECTED) ctx.count(COUNTER.policyRedirected)
+  else if (verdict === REFUSED) ctx.count(COUNTER.policyRefused)
+  else if (verdict === DROPPED) ctx.count(COUNTER.policyDropped)
+}
+
+/** @returns what is wrong with an answer, empty: nothing */
+function problemOf(decision: unknown): string {
+  if (decision === "allow" || decision === "refuse" || decision === "drop") return ""
+  if (typeof decision !== "object" || decision === null) return String(decision)
+  const { action, address, port, socket, label } = decision as Record<string, unknown>
+  if (label !== undefined && typeof label !== "string") return "a label that is no text"
+  if (action === "allow" || action === "refuse" || action === "drop") return ""
+  if (action !== "redirect") return `the action ${String(action)}`
+  if (socket !== undefined) return Number.isInteger(socket) && (socket as number) >= 0 ? "" : "a socket that is none"
+  if (address === undefined && port === undefined) return "a redirection to nowhere"
+  if (typeof address === "string" ? parse(address) === undefined : address !== undefined && !isWords(address)) {
+    return "an address that is none"
+  }
+  return port === undefined || (Number.isInteger(port) && (port as number) >= 1 && (port as number) <= 0xffff)
+    ? ""
+    : `the port ${String(port)}`
+}
+
+function isWords(address: unknown): boolean {
+  return address instanceof Int32Array && address.length === 4
+}
