@@ -25,6 +25,21 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
     from: ["@passt/cli", "@passt/control", "@passt/core", "@passt/dhcp", "@passt/host", "@passt/native", "@passt/ndp"],
   },
   "apps/kubevirt-binding": { node: true, from: ["@grpc/grpc-js", "@passt/program/version", "saxes"] },
+  "packages/engine": {
+    node: true,
+    from: [
+      "@passt/cli",
+      "@passt/control",
+      "@passt/core",
+      "@passt/core/wire",
+      "@passt/host",
+      "@passt/native",
+      "@passt/program",
+      "@passt/transport-tap",
+      "@passt/transport-unix",
+      "@passt/transport-vhost",
+    ],
+  },
   "apps/passt": {
     node: true,
     from: [

@@ -32,6 +32,7 @@ struct Environment {
 };
 
 static void closeEngine(Engine& engine) {
+  leaveHostLoop(engine);
   forgetSignals(engine);
   leaveNamespace(engine);
   if (engine.epollFd >= 0) ::close(engine.epollFd);
@@ -135,6 +136,7 @@ static napi_value createEngine(napi_env env, napi_callback_info info) {
   define(env, object, "attach", attach, &engine);
   define(env, object, "close", close, &engine);
   bindEpoll(env, object, &engine);
+  bindHostLoop(env, object, &engine);
   bindClock(env, object, &engine);
   bindSignals(env, object, &engine);
   bindSockets(env, object, &engine);

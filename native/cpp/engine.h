@@ -22,6 +22,7 @@ namespace passt {
 
 class Pcap;
 class Splicer;
+struct HostLoop;
 struct NamespaceThread;
 
 /** Capacities and column numbers: equal to packages/core/src/{limits,frames,kernel}.ts; checked when attaching. */
@@ -103,6 +104,8 @@ struct Engine {
   NamespaceThread* space = nullptr;
   SpareSockets spareSockets;
   Splicer* splicer = nullptr;
+  /** The loop that watches this engine, if it is not one of its own (host-loop.cc). */
+  HostLoop* hostLoop = nullptr;
   /** Sockets that tell who listens (listeners.cc), by place. */
   int diagFds[2] = {-1, -1};
   bool diagMissing = false;
@@ -156,11 +159,15 @@ void forgetSignals(Engine& engine);
  * terminal's settings back, which nobody has changed, by calls that a sealed process must not make. */
 void restoreSignals();
 
+/** Lets the loop that watches an engine forget it. */
+void leaveHostLoop(Engine& engine);
+
 /** Closes what tells who listens. */
 void closeListenerScan(Engine& engine);
 
 /** Rooms that add their functions to an engine's object. */
 void bindEpoll(napi_env env, napi_value object, Engine* engine);
+void bindHostLoop(napi_env env, napi_value object, Engine* engine);
 void bindClock(napi_env env, napi_value object, Engine* engine);
 void bindSignals(napi_env env, napi_value object, Engine* engine);
 void bindSockets(napi_env env, napi_value object, Engine* engine);

@@ -36,6 +36,18 @@ napi_value isInitialUserNamespaceRoot(napi_env env, napi_callback_info info) {
   return in.result(fields == 3 && inside == 0 && outside == 0 && count == 4294967295UL ? 1 : 0);
 }
 
+// socketPair(ends): two connected UNIX stream sockets (Int32Array of 2), closed on exec. @returns 0 or -errno
+napi_value socketPair(napi_env env, napi_callback_info info) {
+  Arguments in(env, info);
+  size_t size;
+  void* ends = in.bytes(0, &size);
+  int pair[2];
+  if (!ends || size < sizeof pair) return in.result(-EINVAL);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) return in.result(-errno);
+  memcpy(ends, pair, sizeof pair);
+  return in.result(0);
+}
+
 // lookupUser(name, ids): writes user id and primary group id (Uint32Array of 2). @returns 0, -ENOENT or another -errno
 napi_value lookupUser(napi_env env, napi_callback_info info) {
   Arguments in(env, info);
@@ -155,6 +167,7 @@ napi_value syslogSend(napi_env env, napi_callback_info info) {
 void registerProcess(napi_env env, napi_value exports) {
   define(env, exports, "isInitialUserNamespaceRoot", isInitialUserNamespaceRoot);
   define(env, exports, "lookupUser", lookupUser);
+  define(env, exports, "socketPair", socketPair);
   define(env, exports, "lookupGroup", lookupGroup);
   define(env, exports, "raiseFileLimit", raiseFileLimit);
   define(env, exports, "setProcessName", setProcessName);

@@ -20,6 +20,10 @@ export interface RawEngine {
   watchLevel(fd: number, ref: number): number
   unwatch(fd: number): number
   epollFd(): number
+  joinLoop(callback: () => void): number
+  armLoop(milliseconds: number): number
+  keepLoop(keep: number): number
+  leaveLoop(): number
   now(): number
   nowMicros(): number
   watchSignals(ref: number): number

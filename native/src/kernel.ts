@@ -69,6 +69,25 @@ export class NativeKernel implements Kernel {
     return this.raw.epollFd()
   }
 
+  /** Has Node's own loop watch this kernel, instead of somebody who blocks in `wait`: `callback` is called when `wait` would report
+   * something, or when the time of `armLoop` has come. It keeps the loop alive until `leaveLoop`, see `keepLoop`.
+   * @returns 0 or -errno: -EALREADY for the second time, -ENOSYS in a runtime without libuv */
+  joinLoop(callback: () => void): number {
+    return this.raw.joinLoop(callback)
+  }
+  /** Calls back once after `milliseconds`, 0: in the loop's next round, -1: not at all; in place of what was set before. */
+  armLoop(milliseconds: number): number {
+    return this.raw.armLoop(milliseconds)
+  }
+  /** Whether the loop goes on as long as this kernel is in it. */
+  keepLoop(keep: boolean): number {
+    return this.raw.keepLoop(keep ? 1 : 0)
+  }
+  /** Forgets the callback; it is not called any more. */
+  leaveLoop(): number {
+    return this.raw.leaveLoop()
+  }
+
   wait(timeoutMs: number): number {
     return this.raw.wait(timeoutMs)
   }

@@ -3,6 +3,7 @@ import { addon } from "./load.ts"
 
 interface ProcessAddon {
   isInitialUserNamespaceRoot(): number
+  socketPair(ends: Int32Array): number
   lookupUser(name: string, ids: Uint32Array): number
   lookupGroup(name: string, ids: Uint32Array): number
   raiseFileLimit(): number
@@ -55,4 +56,11 @@ export function syslogOpen(path = "/dev/log"): number {
 /** Sends the first `length` bytes as one message; never waits. @returns bytes sent or -errno */
 export function syslogSend(fd: number, bytes: Uint8Array, length: number): number {
   return calls.syslogSend(fd, bytes, length)
+}
+
+/** Two connected UNIX stream sockets, which a program that is executed does not inherit. @returns both, or -errno */
+export function socketPair(): readonly [number, number] | number {
+  const ends = new Int32Array(2)
+  const result = calls.socketPair(ends)
+  return result < 0 ? result : [ends[0]!, ends[1]!]
 }

@@ -48,7 +48,7 @@ import type { ForwardRule } from "./forward/rule.ts"
 import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
 import { Ping } from "./icmp/ping.ts"
 import { EVENT_OUT } from "./kernel.ts"
-import { type FlowClass, type FlowView, visitClasses, visitFlows } from "./live/flows.ts"
+import { type FlowClass, type FlowView, viewFlow, visitClasses, visitFlows } from "./live/flows.ts"
 import { Multicast } from "./multicast/multicast.ts"
 import { isMld } from "./multicast/reports.ts"
 import type { Gate } from "./policy/gate.ts"
@@ -184,6 +184,11 @@ export class Engine {
     return visitFlows(this.ctx, from, count, visit)
   }
 
+  /** The flow of one row. @returns undefined: there is none */
+  flow(row: number): FlowView | undefined {
+    return viewFlow(this.ctx, row)
+  }
+
   /** As `flows`, for those who only count. */
   flowClasses(from: number, count: number, visit: (found: FlowClass) => void): number {
     return visitClasses(this.ctx, from, count, visit)
@@ -264,6 +269,12 @@ export class Engine {
     link.flush()
     if (ctx.spliceWork.count > 0) this.#serviceSplice()
     this.#flushedAt = ctx.counters[COUNTER.bytesToGuest]!
+  }
+
+  /** Milliseconds until a turn is due though nothing happens; 0: there is more to do at once. For whoever watches the kernel's
+   * descriptor in a loop of their own, and calls `turn(0)`. */
+  due(): number {
+    return this.#timeout(-1)
   }
 
   #timeout(limit: number): number {

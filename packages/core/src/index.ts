@@ -1,5 +1,6 @@
 /** The public surface of the flow engine. */
 export * from "./errno.ts"
+export { finishRow } from "./finish.ts"
 export * from "./frames.ts"
 export * from "./guest.ts"
 export * from "./kernel.ts"

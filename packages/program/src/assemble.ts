@@ -56,6 +56,8 @@ export interface Assembly {
   followNeighbours(neighboursIndex: number): () => void
   /** Hands on what the host has become; `config.guest` has been changed already. */
   reconfigure(config: GuestConfig, former: FormerAddresses, online6: boolean): void
+  /** Closes what follows the host's neighbours; the engine, kernel and link are the caller's. */
+  close(): void
 }
 
 /** Seconds after which guests ask by DHCP whether what they were told still holds. Where there is nothing yet to tell them, sooner. */
@@ -96,7 +98,7 @@ export function assemble(
   entropy(secret)
   const neighbours = new NeighbourTable(config.guest, secret[4]!, secret[5]!)
   blockTranslated(neighbours, config.translation)
-  const log = engineLog(logger)
+  const log = more.log ?? engineLog(logger)
   const told = {
     dns: [...config.resolvers.advertised4, ...config.resolvers.advertised6],
     search: config.resolvers.search,
@@ -209,6 +211,7 @@ export function assemble(
       dhcpv6?.update({ dns, search, ...renewal(options, host.ipv6) })
       ndp?.update({ dns, search, online: online6 }, kernel.now())
     },
+    close: () => monitor?.close(),
   }
 }
 

@@ -125,6 +125,14 @@ export class HostFollower implements Chore {
     this.#schedule(kernel.now())
   }
 
+  /** Closes its sockets; no more events come. */
+  close(): void {
+    this.#monitor.close()
+    if (this.#resolversFd >= 0) closeSync(this.#resolversFd)
+    this.#resolversFd = -1
+    this.isDue = false
+  }
+
   /** Links, addresses or routes of the host have changed. */
   hostChanged(): void {
     // One sign is enough until it is looked at: more are not even noticed.

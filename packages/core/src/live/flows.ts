@@ -109,7 +109,8 @@ export function visitClasses(ctx: Context, from: number, count: number, visit: (
   return end < highWater ? end : -1
 }
 
-function viewFlow(ctx: Context, row: number): FlowView | undefined {
+/** @returns undefined for rows that are no flow */
+export function viewFlow(ctx: Context, row: number): FlowView | undefined {
   const w = ctx.words
   const base = row << FLOW_SHIFT
   const found = classify(ctx, row)

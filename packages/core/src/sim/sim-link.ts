@@ -2,17 +2,14 @@
  * A link in memory. It finishes checksums and cuts large segments as a transport does, takes only as much as the guest's
  * side has room for, and hands every frame to whoever carries it on.
  */
-import { FRAME_NEEDS_CHECKSUM, FRAME_SEGMENT_TCP4, FRAME_SEGMENT_TCP6, FrameTable, RX_AREA } from "../frames.ts"
+import { finishRow, pseudoTcp } from "../finish.ts"
+import { FRAME_SEGMENT_TCP4, FRAME_SEGMENT_TCP6, FrameTable, RX_AREA } from "../frames.ts"
 import { EVENT_IN, EVENT_OUT } from "../kernel.ts"
 import { FRAME_LENGTH_MAX, RX_ARENA_BYTES, RX_FRAME_MAX } from "../limits.ts"
 import type { Link } from "../link.ts"
 import { SendArea } from "../send-area.ts"
-import { checksumOf, fold, pseudo4, pseudo6 } from "../wire/checksum.ts"
-import * as ethernet from "../wire/ethernet.ts"
 import * as ipv4 from "../wire/ipv4.ts"
-import * as ipv6 from "../wire/ipv6.ts"
 import * as tcp from "../wire/tcp.ts"
-import * as udp from "../wire/udp.ts"
 
 /** What a UNIX socket puts before a frame. */
 const HEADROOM = 4
@@ -163,69 +160,27 @@ export class SimLink implements Link {
 
   #transmit(row: number): void {
     const { frames } = this
-    const o = frames.offset[row]!
-    const length = frames.length[row]!
-    const flags = frames.flags[row]!
-    const frame = frames.arena.slice(o, o + length)
-    if ((flags & (FRAME_SEGMENT_TCP4 | FRAME_SEGMENT_TCP6)) !== 0) {
-      this.#cut(frame, row)
-      return
-    }
-    if ((flags & FRAME_NEEDS_CHECKSUM) !== 0) {
-      const d = new DataView(frame.buffer)
-      const start = frames.checksumStart[row]!
-      const sum = checksumOf(d, start, length - start)
-      // RFC 768: a sum of zero is sent as all ones, for zero means that there is none.
-      const isUdp = frames.checksumOffset[row]! === udp.CHECKSUM
-      d.setUint16(start + frames.checksumOffset[row]!, isUdp && sum === 0 ? 0xffff : sum)
-    }
-    this.onFrame(frame)
+    if ((frames.flags[row]! & (FRAME_SEGMENT_TCP4 | FRAME_SEGMENT_TCP6)) !== 0) this.#checkCut(row)
+    finishRow(frames, row, this.onFrame)
   }
 
-  /** Software segmentation of one row. */
-  #cut(frame: Uint8Array, row: number): void {
+  /** @throws Error for a large segment that is none, or whose checksum field is not what the cutter begins with */
+  #checkCut(row: number): void {
     const { frames } = this
+    const { view } = frames
+    const o = frames.offset[row]!
     const size = frames.segmentSize[row]!
-    const v4 = (frames.flags[row]! & FRAME_SEGMENT_TCP4) !== 0
     const l4 = frames.checksumStart[row]!
-    const whole = new DataView(frame.buffer)
-    const headers = l4 + tcp.headerLength(whole, l4)
-    const payload = frame.length - headers
+    const payload = frames.length[row]! - l4 - tcp.headerLength(view, o + l4)
     if (payload > this.segmentBytesMax) throw new Error(`${payload} bytes to cut are more than the link takes`)
     if (size <= 0 || payload <= size) throw new Error(`nothing to cut: ${payload} bytes in segments of ${size}`)
-    if (whole.getUint16(l4 + tcp.CHECKSUM) !== pseudo(whole, v4, frame.length - l4)) {
+    const length = frames.length[row]!
+    const frame = new DataView(frames.arena.buffer, o, length)
+    const v4 = (frames.flags[row]! & FRAME_SEGMENT_TCP4) !== 0
+    if (frame.getUint16(l4 + tcp.CHECKSUM) !== pseudoTcp(frame, v4, length - l4)) {
       throw new Error("the pseudo-header's sum of a large segment is wrong")
     }
-    for (let done = 0; done < payload; done += size) {
-      const part = Math.min(size, payload - done)
-      const last = done + part === payload
-      const cut = new Uint8Array(headers + part)
-      cut.set(frame.subarray(0, headers))
-      cut.set(frame.subarray(headers + done, headers + done + part), headers)
-      const d = new DataView(cut.buffer)
-      const ip = ethernet.HEADER_LENGTH
-      if (v4) {
-        d.setUint16(ip + 2, cut.length - ip)
-        d.setUint16(ip + 10, 0)
-        d.setUint16(ip + 10, checksumOf(d, ip, ipv4.HEADER_LENGTH))
-      } else {
-        d.setUint16(ip + 4, cut.length - ip - ipv6.HEADER_LENGTH)
-      }
-      d.setInt32(l4 + tcp.SEQUENCE, (tcp.sequence(d, l4) + done) | 0)
-      if (!last) d.setUint8(l4 + tcp.OFFSET_FLAGS + 1, tcp.flags(d, l4) & ~(tcp.FIN | tcp.PSH))
-      d.setUint16(l4 + tcp.CHECKSUM, pseudo(d, v4, cut.length - l4))
-      d.setUint16(l4 + tcp.CHECKSUM, checksumOf(d, l4, cut.length - l4))
-      this.onFrame(cut)
-    }
   }
-}
-
-function pseudo(d: DataView, v4: boolean, length: number): number {
-  const ip = ethernet.HEADER_LENGTH
-  if (v4) return pseudo4(ipv4.source(d, ip), ipv4.destination(d, ip), ipv4.PROTOCOL_TCP, length)
-  const words = new Int32Array(8)
-  for (let i = 0; i < 8; i++) words[i] = d.getInt32(ip + ipv6.SOURCE + 4 * i)
-  return fold(pseudo6(words, 0, words, 4, ipv4.PROTOCOL_TCP, length))
 }
 
 /** Whether a frame to the guest is a question about its groups: IGMP, or ICMPv6 behind a hop-by-hop header. */
