@@ -46,13 +46,18 @@ it("an engine that is not to keep the process does not", async () => {
 
 it("an engine lives in a worker, and ends with it", async () => {
   const { out, code } = await run(`
+    import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+    import { tmpdir } from "node:os"
+    import { dirname, join } from "node:path"
     const source = ${JSON.stringify(PRELUDE)} + \`
       const engine = await startEngine({ guest: new MemoryLink(), ...NETWORK })
       parentPort.postMessage(engine.state)
     \`
-    const url = new URL("data:text/javascript," + encodeURIComponent(source))
+    const file = join(mkdtempSync(join(tmpdir(), "passt-worker-")), "worker.mts")
+    writeFileSync(file, source)
+    process.on("exit", () => rmSync(dirname(file), { recursive: true }))
     const other = await startEngine({ guest: new MemoryLink(), ...NETWORK })
-    const worker = new Worker(url)
+    const worker = new Worker(file, { execArgv: [] })
     worker.on("message", async (state) => {
       console.log(state)
       await worker.terminate()
