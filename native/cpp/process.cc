@@ -48,6 +48,12 @@ napi_value socketPair(napi_env env, napi_callback_info info) {
   return in.result(0);
 }
 
+// closeDescriptor(fd): one that this addon has opened; node:fs would wonder, in a worker. @returns 0 or -errno
+napi_value closeDescriptor(napi_env env, napi_callback_info info) {
+  Arguments in(env, info);
+  return in.result(::close(in.integer(0)) < 0 ? -errno : 0);
+}
+
 // lookupUser(name, ids): writes user id and primary group id (Uint32Array of 2). @returns 0, -ENOENT or another -errno
 napi_value lookupUser(napi_env env, napi_callback_info info) {
   Arguments in(env, info);
@@ -168,6 +174,7 @@ void registerProcess(napi_env env, napi_value exports) {
   define(env, exports, "isInitialUserNamespaceRoot", isInitialUserNamespaceRoot);
   define(env, exports, "lookupUser", lookupUser);
   define(env, exports, "socketPair", socketPair);
+  define(env, exports, "closeDescriptor", closeDescriptor);
   define(env, exports, "lookupGroup", lookupGroup);
   define(env, exports, "raiseFileLimit", raiseFileLimit);
   define(env, exports, "setProcessName", setProcessName);

@@ -4,6 +4,7 @@ import { addon } from "./load.ts"
 interface ProcessAddon {
   isInitialUserNamespaceRoot(): number
   socketPair(ends: Int32Array): number
+  closeDescriptor(fd: number): number
   lookupUser(name: string, ids: Uint32Array): number
   lookupGroup(name: string, ids: Uint32Array): number
   raiseFileLimit(): number
@@ -63,4 +64,9 @@ export function socketPair(): readonly [number, number] | number {
   const ends = new Int32Array(2)
   const result = calls.socketPair(ends)
   return result < 0 ? result : [ends[0]!, ends[1]!]
+}
+
+/** Closes a descriptor that native code has opened; of those node:fs knows nothing, and warns in workers. @returns 0 or -errno */
+export function closeDescriptor(fd: number): number {
+  return calls.closeDescriptor(fd)
 }

@@ -2,8 +2,7 @@
  * A socket pair between the engine and a child process: QEMU, or another machine monitor that takes a connected stream socket.
  * No path, so nobody else can connect and nothing is left behind.
  */
-import { closeSync } from "node:fs"
-import { socketPair } from "@passt/native"
+import { closeDescriptor, socketPair } from "@passt/native"
 import { errnoText } from "@passt/host"
 import { EngineError } from "./config-error.ts"
 
@@ -31,7 +30,7 @@ export class GuestSocket {
 
   /** Closes the guest's end here: after `spawn`, or the end of the child would not be seen. */
   release(): void {
-    if (!this.#released) closeSync(this.fd)
+    if (!this.#released) closeDescriptor(this.fd)
     this.#released = true
   }
 
@@ -46,7 +45,7 @@ export class GuestSocket {
   /** Closes what is still here. */
   [Symbol.dispose](): void {
     this.release()
-    if (this.#ours >= 0) closeSync(this.#ours)
+    if (this.#ours >= 0) closeDescriptor(this.#ours)
     this.#ours = -1
   }
 }

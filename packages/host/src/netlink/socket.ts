@@ -5,7 +5,6 @@
  * datagram while we take the last one, so the set may change in between; it then marks the dump as interrupted and it
  * has to be asked again (Linux Documentation/userspace-api/netlink/intro.rst, "Dump consistency").
  */
-import { closeSync } from "node:fs"
 import * as native from "@passt/native"
 import {
   NLMSG_DONE,
@@ -32,7 +31,7 @@ export const nativeCalls: NetlinkCalls = {
   netlinkOpen: (groups, nonBlocking) => native.netlinkOpen(groups, nonBlocking),
   netlinkSend: (fd, bytes, length) => native.netlinkSend(fd, bytes, length),
   netlinkReceive: (fd, bytes, peek) => native.netlinkReceive(fd, bytes, peek),
-  close: closeSync,
+  close: (fd) => void native.closeDescriptor(fd),
 }
 
 /** The kernel refused a request, or the conversation failed. */
