@@ -23,9 +23,7 @@ function each(...ports: readonly number[]): PortRange[] {
  * TCP ports of Istio's proxy: outbound, debugging, inbound, tunnels, telemetry, health, DNS, Envoy's statistics.
  * KubeVirt's own binding leaves out the same; in this order, which is also that of the elements it writes.
  */
-export const ISTIO_TCP_PORTS: readonly number[] = [
-  15_000, 15_001, 15_004, 15_006, 15_008, 15_009, 15_020, 15_021, 15_053, 15_090,
-]
+const ISTIO_TCP_PORTS = [15_000, 15_001, 15_004, 15_006, 15_008, 15_009, 15_020, 15_021, 15_053, 15_090]
 
 const ISTIO: Mesh = {
   name: "istio",

@@ -92,6 +92,7 @@ export function parsePortList(text: string, what: string): ProtocolPorts {
   return { tcp: normalize(tcp), udp: normalize(udp) }
 }
 
+/** All of them, in their order. */
 export function joinPorts(sets: readonly ProtocolPorts[]): ProtocolPorts {
-  return { tcp: normalize(sets.flatMap(({ tcp }) => tcp)), udp: normalize(sets.flatMap(({ udp }) => udp)) }
+  return { tcp: sets.flatMap(({ tcp }) => tcp), udp: sets.flatMap(({ udp }) => udp) }
 }
