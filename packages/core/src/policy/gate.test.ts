@@ -69,6 +69,18 @@ describe("connections of the guest", () => {
     expect(d.engine.ctx.flows.count).toBe(0)
   })
 
+  test("are refused when the answer only looks like a promise", async () => {
+    const broken = [{ then: 5 }, Object.defineProperty({}, "then", { get: () => expect.unreachable() })]
+    for (const answer of broken) {
+      const d = new TcpDialogue({ policy: { decide: () => answer as unknown as Decision } })
+      d.say("S", { mss: 1460 })
+      await new Promise(setImmediate)
+      d.pass(1)
+      expect(d.lines()).toEqual(["RA seq 0 ack 1"])
+      expect(d.counter("policyFailures")).toBe(1)
+    }
+  })
+
   test("wait for an answer: the SYN is held, and repeated ones change nothing", async () => {
     const { decide, questions, answer } = slow()
     const begun: boolean[] = []

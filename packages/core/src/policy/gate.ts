@@ -240,7 +240,8 @@ export class Gate {
     if (typeof answer === "object" && answer !== null && "then" in answer) {
       const waiting = { question }
       this.#waiting.set(flow, waiting)
-      answer.then(
+      // Not `answer.then`: a program's own thenable may throw, or have a `then` that is none.
+      Promise.resolve(answer).then(
         (decision) => this.#answered(flow, waiting, decision),
         (error: unknown) => {
           if (this.#waiting.get(flow) !== waiting) return
