@@ -58,9 +58,6 @@ inline size_t assemble(sock_filter* filter, uint32_t conditions) {
     }
     block = &line + 1;
   }
-  // A refusal as brk(2) expresses it: malloc then asks by mmap, or goes without.
-  filter[length++] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_brk, 0, 1);
-  filter[length++] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 0);
   filter[length++] = BPF_STMT(BPF_RET | BPF_K, forbidden);
   return length;
 }

@@ -4,14 +4,10 @@
  *
  * Memory
  * ------
- * V8 compiles and collects garbage with memory that is there, as far as it goes: its young generation is committed, and its
- * compilers draw from a heap that was made large once (`reserveHeap`). Its old generation and what it knows of compiled code may
- * still take pages, up to a limit of the address space that is a little above what is in use when sealing, and never pages that
- * can be executed or that belong to a file.
+ * None is asked of the kernel any more. V8 compiles and collects garbage with what is there: its young generation is committed, its
+ * compilers and everything else that uses malloc draw from a heap that was made large once, and its old generation and what it knows of
+ * compiled code from a reserve of pages (page-reserve.h). When one of these is used up, that is what it is.
  */
-// seccomp: mmap(_, _, PROT_EXEC:0, MAP_ANONYMOUS:MAP_ANONYMOUS) munmap madvise
-// In each collection it asks who it is.
-// seccomp: getpid
 // node:process and node:fs end a spawned command that an interrupt would have ended, which its status file tells.
 // seccomp[pasta,command]: kill(_, SIGKILL) pread64
 // node:fs writes to standard error and to the log file, and moves the contents of one that is full.
@@ -32,6 +28,7 @@
 #include "addon.h"
 #include "engine.h"
 #include "filter.h"
+#include "page-reserve.h"
 #include "threads.h"
 
 namespace passt {
@@ -69,8 +66,9 @@ void onViolation(int, siginfo_t* info, void*) {
 
 // ---- memory -------------------------------------------------------------------------------------------------------
 
-/** reserveHeap(bytes): malloc gets that much from the kernel, once, and gives none back. @returns 0 or -errno */
-napi_value reserveHeap(napi_env env, napi_callback_info info) {
+/** reserveMemory(heapBytes, pageBytes): malloc gets that much from the kernel, once, and gives none back; and the runtime's own
+ * pages will come from a reserve of so many bytes. @returns 0 or -errno */
+napi_value reserveMemory(napi_env env, napi_callback_info info) {
   const Arguments in(env, info);
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
@@ -79,7 +77,16 @@ napi_value reserveHeap(napi_env env, napi_callback_info info) {
   void* volatile block = malloc(static_cast<size_t>(in.integer(0)));
   if (!block) return in.result(-ENOMEM);
   free(block);
-  return in.result(0);
+  return in.result(reservePages(static_cast<size_t>(in.integer(1))));
+}
+
+/** Whether malloc has mapped blocks on their own, by number: freeing one is a system call. The launcher sees to it that it does not. */
+bool hasMappedBlocks() {
+  // mallinfo2 is not there before glibc 2.33; a number of blocks fits into an int.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  return mallinfo().hblks != 0;
+#pragma GCC diagnostic pop
 }
 
 /** The main thread's stack grows by page faults, which count as well. V8 uses just under 1 MiB. */
@@ -88,12 +95,16 @@ __attribute__((noinline)) void touchStack() {
   for (size_t at = 0; at < sizeof room; at += 4096) room[at] = 0;
 }
 
-/** Lets the address space grow by so many bytes, and no more. @returns 0 or -errno */
-int32_t limitAddressSpace(int32_t bytes) {
+/** The filter lets nothing grow; this is for the case that it is wrong. A limit that is below what is in use would refuse changes in
+ * place as well, and something may have been taken since the last look. */
+constexpr int64_t addressSlack = 8 << 20;
+
+/** @returns 0 or -errno */
+int32_t limitAddressSpace() {
   touchStack();
   const int64_t pages = addressSpacePages();
   if (pages <= 0) return -EINVAL;
-  const auto most = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + bytes);
+  const auto most = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE) + addressSlack);
   const rlimit limit = {most, most};
   return setrlimit(RLIMIT_AS, &limit) < 0 ? -errno : 0;
 }
@@ -108,8 +119,9 @@ napi_value canSeal(napi_env env, napi_callback_info info) {
 }
 
 /**
- * seal(conditions, fd, sink, name, elapsedMs, bytes): no other system calls than those of the conditions, and no more memory than
- * `bytes` above what there is. Violations are told on `fd`. @returns 0 or -errno
+ * seal(conditions, fd, sink, name, elapsedMs): no other system calls than those of the conditions, and no more memory than there is.
+ * Violations are told on `fd`. @returns 0 or -errno; -ENOENT: a runtime whose calls can't be served; -EBUSY:
+ * malloc has been started with other settings than the launcher's
  */
 napi_value seal(napi_env env, napi_callback_info info) {
   const Arguments in(env, info);
@@ -127,7 +139,9 @@ napi_value seal(napi_env env, napi_callback_info info) {
   sigfillset(&action.sa_mask);
   if (sigaction(SIGSYS, &action, nullptr) < 0) return in.result(-errno);
   restoreSignals();
-  if (const int32_t error = limitAddressSpace(in.integer(5))) return in.result(error);
+  if (hasMappedBlocks()) return in.result(-EBUSY);
+  if (const int32_t error = servePages()) return in.result(error);
+  if (const int32_t error = limitAddressSpace()) return in.result(error);
 
   static sock_filter filter[filterMax + 1];
   sock_fprog program{};
@@ -140,7 +154,7 @@ napi_value seal(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void registerSeal(napi_env env, napi_value exports) {
-  define(env, exports, "reserveHeap", reserveHeap);
+  define(env, exports, "reserveMemory", reserveMemory);
   define(env, exports, "canSeal", canSeal);
   define(env, exports, "seal", seal);
 }

@@ -61,7 +61,7 @@ GuestMemory::~GuestMemory() {
 
 void GuestMemory::empty(Place& place) {
   if (place.bytes > 0) {
-    // What is anonymous is allowed anyhow.
+    // seccomp[vhost-user]: mmap(_, _, PROT_NONE, MAP_PRIVATE+MAP_ANONYMOUS+MAP_NORESERVE+MAP_FIXED)
     mmap(place.at, place.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   }
   place = {};
@@ -212,6 +212,7 @@ bool GuestMemory::mend(const void* at) {
   if (!all_.at || byte < all_.at || byte >= all_.at + all_.bytes) return false;
   const auto mendPlace = [byte](const Place& place) {
     // The whole of it: a mapping of huge pages can't be cut at any page.
+    // seccomp[vhost-user]: mmap(_, _, PROT_READ+PROT_WRITE, MAP_PRIVATE+MAP_ANONYMOUS+MAP_NORESERVE+MAP_FIXED)
     constexpr int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
     return place.bytes > 0 && byte >= place.at && byte < place.at + place.bytes &&
            mmap(place.at, place.bytes, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;

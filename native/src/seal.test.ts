@@ -10,6 +10,8 @@ import { enterNamespace } from "./test-support/child.ts"
 const url = (name: string): string => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)))
 const possible = Array.isArray(enterNamespace("true"))
 if (!possible) console.log("skipped, tests of the seal: no user namespaces")
+/** As the launcher does. */
+const GLIBC_TUNABLES = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1073741824:glibc.malloc.arena_max=1"
 const FLAGS = ["--single-threaded", "--v8-pool-size=0", "--min-semi-space-size=2", "--max-semi-space-size=2"]
 
 /** Seals a process, and has it do something. */
@@ -20,17 +22,17 @@ function sealed(
 ): ReturnType<typeof spawnSync> & { stdout: string; stderr: string } {
   const program = `
     import * as s from ${url("./sandbox.ts")}
-    import { reserveHeap, seal } from ${url("./seal.ts")}
+    import { reserveMemory, seal } from ${url("./seal.ts")}
     import * as n from ${url("./netlink.ts")}
     import * as fs from "node:fs"
     import { spawnSync } from "node:child_process"
     const say = (text) => fs.writeSync(1, text)
     const witness = { fd: ${fd > 2 ? 3 : fd}, sink: ${JSON.stringify(sink)}, name: "passt", elapsedMs: 2500 }
     void n, spawnSync
+    reserveMemory(40 << 20, 64 << 20)
     s.enterSandbox({ identity: null, userNamespace: true, pidNamespace: false, chrootFallback: false })
     s.giveUp(-1, false)
-    reserveHeap(40 << 20)
-    const result = seal(["passt"], witness, 64 << 20)
+    const result = seal(["passt"], witness)
     if (result !== 0) throw new Error("not sealed: " + result)
     say("sealed ")
     ${act}
@@ -38,7 +40,7 @@ function sealed(
     s.exitProcess(0)`
   const stdio: ("pipe" | number)[] = ["pipe", "pipe", "pipe", ...(fd > 2 ? [fd] : [])]
   const args = [...FLAGS, "--disable-sigusr1", "--input-type=module", "-e", program]
-  return spawnSync(process.execPath, args, { encoding: "utf8", timeout: 30_000, stdio }) as never
+  return spawnSync(process.execPath, args, { encoding: "utf8", timeout: 30_000, stdio, env: { ...process.env, GLIBC_TUNABLES } }) as never
 }
 
 describe.runIf(possible)("a sealed process", () => {

@@ -1,11 +1,11 @@
-/** The seal: no system calls but a few, and hardly any memory. For start, once. Results are 0 or -errno. */
+/** The seal: no system calls but a few, and no memory. For start, once. Results are 0 or -errno. */
 import type { Condition } from "./filter/annotations.ts"
 import { addon } from "./load.ts"
 
 interface SealAddon {
-  reserveHeap(bytes: number): number
+  reserveMemory(heapBytes: number, pageBytes: number): number
   canSeal(): number
-  seal(conditions: number, fd: number, sink: number, name: string, elapsedMs: number, bytes: number): number
+  seal(conditions: number, fd: number, sink: number, name: string, elapsedMs: number): number
 }
 
 const calls = addon as unknown as SealAddon
@@ -33,9 +33,10 @@ export interface Witness {
   readonly elapsedMs: number
 }
 
-/** Takes memory for malloc from the kernel, once, and keeps it. */
-export function reserveHeap(bytes: number): number {
-  return calls.reserveHeap(bytes)
+/** Takes memory from the kernel, once, and keeps it. Untouched, it costs address space only.
+ * @param heapBytes for malloc @param pageBytes for what V8 maps after the seal, at most 256 MiB */
+export function reserveMemory(heapBytes: number, pageBytes: number): number {
+  return calls.reserveMemory(heapBytes, pageBytes)
 }
 
 /** Whether the kernel has what `seal` takes. */
@@ -43,9 +44,9 @@ export function canSeal(): number {
   return calls.canSeal()
 }
 
-/** From here on: only the system calls of these conditions, and no more than `bytes` of address space above what `enterSandbox` has found.
+/** From here on: only the system calls of these conditions, and the memory of `reserveMemory`, which comes first as `enterSandbox` does.
  * Anything else ends the process with one line. */
-export function seal(conditions: readonly Condition[], witness: Witness, bytes: number): number {
+export function seal(conditions: readonly Condition[], witness: Witness): number {
   const bits = conditions.reduce((sum, condition) => sum | BIT[condition], 0)
-  return calls.seal(bits, witness.fd, SINK[witness.sink], witness.name, Math.floor(witness.elapsedMs), bytes)
+  return calls.seal(bits, witness.fd, SINK[witness.sink], witness.name, Math.floor(witness.elapsedMs))
 }

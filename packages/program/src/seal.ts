@@ -1,12 +1,9 @@
-/** The seal: from here on no system calls but a few, and hardly any memory. docs/security.md tells what that is against. */
+/** The seal: from here on no system calls but a few, and no memory. docs/security.md tells what that is against. */
 import { errnoText, type Logger } from "@passt/host"
 import { canSeal, seal } from "@passt/native"
 import { StartError } from "./error.ts"
 
 type Condition = Parameters<typeof seal>[0][number]
-
-/** What V8 may still take: its heap is a tenth of that after 100,000 flows, and what it frees it gives back. */
-const MEMORY_BYTES = 64 << 20
 
 /** To be called while standard error is the caller's. @throws StartError if the kernel lacks what it takes */
 export function requireSeal(): void {
@@ -20,6 +17,6 @@ export function requireSeal(): void {
 
 /** @param conditions which calls the program will make @param name of the program @throws StartError */
 export function closeSeal(logger: Logger, name: string, conditions: readonly Condition[]): void {
-  const result = seal(conditions, { ...logger.witness, name, elapsedMs: performance.now() }, MEMORY_BYTES)
+  const result = seal(conditions, { ...logger.witness, name, elapsedMs: performance.now() })
   if (result < 0) throw new StartError(`Couldn't seal the process: ${errnoText(-result)}`)
 }
