@@ -1,4 +1,4 @@
-/** The filter of system calls, put together from what the comments beside the calls say. Apart from installing it, which seal.cc does. */
+/** A filter of system calls, put together from what the comments beside the calls say. Apart from installing it. */
 #pragma once
 
 #include <fcntl.h>
@@ -36,7 +36,11 @@ constexpr uint32_t lowWord(uint32_t argument) {
 inline constexpr uint16_t endMark = 0xffff;
 constexpr sock_filter blockEnd(uint32_t conditions) { return {endMark, 0, 0, conditions}; }
 
-#include "filter-blocks.h"
+// The launcher's watcher has a list of its own.
+#ifndef FILTER_BLOCKS
+#define FILTER_BLOCKS "filter-blocks.h"
+#endif
+#include FILTER_BLOCKS
 
 /** Longest filter that the kernel takes is 4096. */
 inline constexpr size_t filterMax = 2048;

@@ -4,6 +4,7 @@
 #include <sys/auxv.h>
 
 #include "options.h"
+#include "runtime-flags.h"
 
 namespace launcher {
 namespace {
@@ -55,10 +56,7 @@ std::vector<std::string> programEnvironment(char** caller, const Report& report)
   }
   // The program drives its own epoll; a ring would only be one more thing that the kernel keeps for it.
   environment.emplace_back("UV_USE_IO_URING=0");
-  // One heap that only grows. A block that was mapped on its own would have to be unmapped once it is freed, perhaps when the program
-  // makes no such calls any more.
-  environment.emplace_back(
-      "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1073741824:glibc.malloc.arena_max=1");
+  environment.emplace_back(mallocSettings);
   const auto say = [&environment](const char* name, const std::string& value) {
     environment.push_back(std::string(name) + "=" + value);
   };

@@ -20,6 +20,7 @@ std::string nameOf(const std::string& path) { return path.substr(path.rfind('/')
 
 bool isDirectory(const std::string& path) {
   struct stat status;
+  // seccomp: stat@x86-64 newfstatat
   return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
 }
 
@@ -39,6 +40,7 @@ ResolverPlaces findPlaces(const std::string& path) {
   for (int link = 0; link < linksMax; link++) {
     notePlace(at, places);
     char target[PATH_MAX];
+    // seccomp: readlink@x86-64 readlinkat
     const ssize_t length = readlink(at.c_str(), target, sizeof target);
     if (length <= 0 || length == sizeof target) break;
     const std::string text(target, static_cast<size_t>(length));
@@ -50,13 +52,16 @@ ResolverPlaces findPlaces(const std::string& path) {
 ResolverContent readResolvers(const std::string& path) {
   ResolverContent content;
   // What is no plain file must not hold us up.
+  // seccomp: openat(_, _, O_ACCMODE+O_CREAT+O_TRUNC:O_RDONLY)
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return content;
   struct stat before, after;
+  // seccomp: fstat newfstatat
   if (fstat(fd, &before) == 0 && S_ISREG(before.st_mode)) {
     content.text.resize(resolverBytesMax + 1);
     size_t length = 0;
     while (length < content.text.size()) {
+      // seccomp: read
       const ssize_t got = read(fd, content.text.data() + length, content.text.size() - length);
       if (got <= 0) break;
       length += static_cast<size_t>(got);
@@ -72,6 +77,7 @@ ResolverContent readResolvers(const std::string& path) {
       content.whole = isQuiet;
     }
   }
+  // seccomp: close
   close(fd);
   return content;
 }

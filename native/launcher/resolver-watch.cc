@@ -20,6 +20,7 @@
 #include "namespaces.h"
 #include "options.h"
 #include "resolver-file.h"
+#include "resolver-seal.h"
 
 namespace launcher {
 namespace {
@@ -56,10 +57,12 @@ void nameProcess(const char* name, int argc, char** argv) {
 
 /** Watches the places where the file is, and the file. @returns an inotify descriptor, -1 if there can be none */
 int watchPlaces(const ResolverPlaces& places) {
+  // seccomp: inotify_init1
   const int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
   if (fd < 0) return -1;
   constexpr uint32_t ofDirectory = IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MODIFY | IN_CLOSE_WRITE |
                                    IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+  // seccomp: inotify_add_watch
   for (const std::string& directory : places.directories) inotify_add_watch(fd, directory.c_str(), ofDirectory);
   // A file that is mounted there changes without its directory.
   inotify_add_watch(fd, path, IN_MODIFY | IN_CLOSE_WRITE | IN_DELETE_SELF | IN_MOVE_SELF);
@@ -71,6 +74,7 @@ bool takeEvents(int fd, const ResolverPlaces& places) {
   alignas(inotify_event) char room[sizeof(inotify_event) * 16 + NAME_MAX + 1];
   bool concerns = false;
   for (;;) {
+    // seccomp: read
     const ssize_t length = read(fd, room, sizeof room);
     if (length <= 0) return concerns;
     for (ssize_t at = 0; at < length;) {
@@ -86,8 +90,11 @@ bool takeEvents(int fd, const ResolverPlaces& places) {
 /** Waits for a sign. @returns whether there was one @param timeoutMs longest time */
 bool await(int inotify, int timeoutMs) {
   pollfd both[2] = {{peer, POLLIN, 0}, {inotify, POLLIN, 0}};
+  // One that was stopped goes on by restart_syscall (signal(7)).
+  // seccomp: poll@x86-64 ppoll@aarch64 restart_syscall
   const int ready = poll(both, inotify < 0 ? 1 : 2, timeoutMs);
   // Nothing is ever sent to us: this is the end.
+  // seccomp: exit_group
   if (both[0].revents != 0) _exit(0);
   return ready > 0;
 }
@@ -110,6 +117,7 @@ void sendContent(const std::string& text) {
   const std::string message = std::string(1, '\1') + text;
   ssize_t sent;
   do {
+    // seccomp: sendto
     sent = send(peer, message.data(), message.size(), MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   if (sent < 0) _exit(1);
@@ -132,6 +140,7 @@ void sendContent(const std::string& text) {
       concerns = !told || takeEvents(inotify, places);
     }
     settle(inotify, places);
+    // seccomp: close
     if (inotify >= 0) close(inotify);
   }
 }
@@ -155,6 +164,7 @@ void sendContent(const std::string& text) {
   if (!isPasta && chooseIdentity(command.user, identity) == Choice::change && becomeIdentity(identity) != 0) _exit(1);
   dropCapabilities();
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  sealWatcher();
   // Until the other end of the socket is closed: the program may go on in a child of the process that started us.
   watch();
 }

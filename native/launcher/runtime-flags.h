@@ -28,6 +28,11 @@ inline constexpr const char* runtimeFlags[] = {
     "--no-warnings",
 };
 
+/** One heap that only grows. A block that is mapped on its own would have to be unmapped once it is freed, perhaps when the program
+ * makes no such calls any more. */
+inline constexpr const char* mallocSettings =
+    "GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1073741824:glibc.malloc.arena_max=1";
+
 /** For --no-jit. */
 inline constexpr const char* noJitFlag = "--jitless";
 

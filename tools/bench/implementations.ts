@@ -1,8 +1,9 @@
 /** The programs that are compared: ours, as it was built, and reference binaries. */
 
-import { accessSync, constants, existsSync, readFileSync } from "node:fs"
+import { accessSync, constants, existsSync } from "node:fs"
 import { delimiter, join, resolve } from "node:path"
 import { fetchDebianPasst, type Program } from "./debian-release.ts"
+import { runtimeEnvironment, runtimeFlags } from "../runtime.ts"
 
 /** How an implementation is started, and what stands between the two ends. */
 export type Kind = Program | "slirp4netns" | "veth"
@@ -77,16 +78,6 @@ export const findImplementation = (name: string, program: Program): Implementati
   return { name: name.slice(0, equals), kind: program, origin: path, command: [path], isOurs: false }
 }
 
-/**
- * Flags that the installed launcher gives the runtime: started without the launcher, to be watched, the program must run with the
- * same.
- */
-const runtimeFlags = (): string[] => {
-  const text = readFileSync(join(ROOT, "native/launcher/runtime-flags.h"), "utf8")
-  const list = text.slice(0, text.indexOf("};"))
-  return [...list.matchAll(/^\s*"(--[^"]+)",$/gm)].map(([, flag]) => flag!)
-}
-
 const OBSERVATION_FLAGS: Record<Observation, readonly string[]> = {
   none: [],
   profile: ["--perf-basic-prof"],
@@ -103,6 +94,6 @@ export const commandOf = (implementation: Implementation, observation: Observati
   const node = join(library, "node")
   if (!existsSync(node)) throw new Error(`no runtime at ${node}: the program can't be watched`)
   // As the launcher does.
-  const environment = ["env", "UV_USE_IO_URING=0"]
+  const environment = ["env", ...Object.entries(runtimeEnvironment()).map(([name, value]) => `${name}=${value}`)]
   return [...environment, node, ...runtimeFlags(), ...OBSERVATION_FLAGS[observation], join(library, "passt.mjs")]
 }

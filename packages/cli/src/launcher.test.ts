@@ -280,11 +280,14 @@ describe("the program's world", () => {
       NODE_DEBUG: "fs",
       UV_THREADPOOL_SIZE: "64",
       OPENSSL_CONF: "/nonexistent",
+      GLIBC_TUNABLES: "glibc.malloc.perturb=1",
       PASST_READY_FD: "1",
       LANG: "C",
     }
     expect((await outcome(launch(scenario("text", "-f"), { env }))).status).toBe(0)
-    expect(report().env).toEqual({ LANG: "C", PASST_RESOLVERS_FD: "11", UV_USE_IO_URING: "0" })
+    const GLIBC_TUNABLES = expect.stringMatching(/^(glibc\.malloc\.\w+=\d+:?)+$/)
+    expect(report().env).toEqual({ LANG: "C", PASST_RESOLVERS_FD: "11", UV_USE_IO_URING: "0", GLIBC_TUNABLES })
+    expect(report().env["GLIBC_TUNABLES"]).not.toContain("perturb")
   })
 
   it("keeps argv[0] and the arguments as they are", async () => {
