@@ -40,7 +40,12 @@ function sealed(
     s.exitProcess(0)`
   const stdio: ("pipe" | number)[] = ["pipe", "pipe", "pipe", ...(fd > 2 ? [fd] : [])]
   const args = [...FLAGS, "--disable-sigusr1", "--input-type=module", "-e", program]
-  return spawnSync(process.execPath, args, { encoding: "utf8", timeout: 30_000, stdio, env: { ...process.env, GLIBC_TUNABLES } }) as never
+  return spawnSync(process.execPath, args, {
+    encoding: "utf8",
+    timeout: 30_000,
+    stdio,
+    env: { ...process.env, GLIBC_TUNABLES },
+  }) as never
 }
 
 describe.runIf(possible)("a sealed process", () => {
