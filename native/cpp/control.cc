@@ -20,10 +20,10 @@ constexpr int backlog = 8;
 /** Descriptors that one message can bring; all but the first are closed. */
 constexpr size_t descriptorMax = 4;
 
-// listenControl(path): see listenOnPath; for its owner alone. @returns the descriptor or -errno
+// listenControl(path, mode): see listenOnPath. @returns the descriptor or -errno
 napi_value listenControl(napi_env env, napi_callback_info info) {
   const Arguments arguments(env, info);
-  return arguments.result(listenOnPath(arguments.text(0), 0600, backlog));
+  return arguments.result(listenOnPath(arguments.text(0), static_cast<mode_t>(arguments.integer(1)), backlog));
 }
 
 // connectControl(path): the client's side, which blocks. @returns the descriptor or -errno

@@ -4,7 +4,7 @@
 import { addon } from "./load.ts"
 
 interface ControlAddon {
-  listenControl(path: string): number
+  listenControl(path: string, mode: number): number
   connectControl(path: string): number
   acceptControl(fd: number): number
   receiveControl(fd: number, bytes: Uint8Array, from: number, passed: Int32Array): number
@@ -13,10 +13,10 @@ interface ControlAddon {
 
 const calls = addon as unknown as ControlAddon
 
-/** Listens, for its owner alone (mode 0600). A socket that nobody listens on any more is replaced, another file is not.
- * @returns the descriptor, non-blocking */
-export function listenControl(path: string): number {
-  return calls.listenControl(path)
+/** Listens. A socket that nobody listens on any more is replaced, another file is not.
+ * @param mode of the socket's file, less the umask; default: its owner's alone @returns the descriptor, non-blocking */
+export function listenControl(path: string, mode: number = 0o600): number {
+  return calls.listenControl(path, mode)
 }
 
 /** The client's side. @returns the descriptor, blocking */

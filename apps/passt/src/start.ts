@@ -104,7 +104,7 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
     follower = new HostFollower(options, config, assembly, kernel, logger, follow)
     chores.add(follower)
   }
-  const controlEvent = openControl({ program: "passt", options, engine, kernel, rules, ports, chores }, made)
+  const controlEvent = openControl({ program: "passt", options, engine, kernel, logger, rules, ports, chores }, made)
   let stop = false
   engine.onExternal = (index, mask) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
@@ -138,7 +138,8 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
     const file = options.logFile === null ? [] : (["log-file"] as const)
     // With a control socket a capture can begin at any time.
     const capture = options.pcapFile === null && options.controlPath === null ? [] : (["capture"] as const)
-    const control = options.controlPath === null ? [] : (["control"] as const)
+    const isControlled = options.controlPath !== null || options.configPath !== null
+    const control = isControlled ? (["control"] as const) : []
     const vhost = options.vhostUser ? (["vhost-user"] as const) : []
     closeSeal(logger, "passt", ["passt", ...file, ...capture, ...control, ...vhost])
   }

@@ -122,7 +122,7 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
     follower = new HostFollower(options, config, assembly, kernel, logger, follow)
     chores.add(follower)
   }
-  const controlEvent = openControl({ program: "pasta", options, engine, kernel, rules, ports, chores }, made)
+  const controlEvent = openControl({ program: "pasta", options, engine, kernel, logger, rules, ports, chores }, made)
   /** Exit status, once it is over. */
   let status = -1
   engine.onExternal = (index, mask) => {
@@ -165,7 +165,8 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
     const file = options.logFile === null ? [] : (["log-file"] as const)
     // With a control socket a capture can begin at any time.
     const capture = options.pcapFile === null && options.controlPath === null ? [] : (["capture"] as const)
-    const control = options.controlPath === null ? [] : (["control"] as const)
+    const isControlled = options.controlPath !== null || options.configPath !== null
+    const control = isControlled ? (["control"] as const) : []
     const spawned = command ? (["command"] as const) : []
     closeSeal(logger, "pasta", ["pasta", ...file, ...capture, ...control, ...spawned])
   }

@@ -33,7 +33,7 @@ export interface ForwardRule {
   readonly auto: boolean
 }
 
-/** Most rules of all protocols together. */
+/** Most rules of a place, of all protocols together. */
 export const FORWARD_RULE_MAX = 255
 
 /** The form in which rules are shown: `TCP [*]%eth0:80-81  =>  8080-8081  (best effort)`. */

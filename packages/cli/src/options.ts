@@ -152,8 +152,13 @@ It is not removed at exit.`,
     argument: "PATH",
     offers: ["files"],
     group: "general",
-    help: "Socket on which the running program takes changes",
-    status: "planned",
+    help: "Socket on which pesto shows and changes the port forwarding rules of the running program",
+    man: `Speaks the protocol of
+.Xr pesto 1
+of the reference implementation, version 2.
+The umask tells who may connect: by default that is the owner alone, though others see it.
+It is not removed at exit.`,
+    status: "built",
   },
   {
     name: "chroot-fallback",

@@ -62,6 +62,8 @@ export interface CommonOptions {
   readonly statsSeconds: number
   /** Where the control socket is to be; null: there is none. */
   readonly controlPath: string | null
+  /** Where the socket for pesto is to be; null: there is none. */
+  readonly configPath: string | null
 
   /** Families that may be used. Not both false. */
   readonly ipv4: boolean
@@ -374,6 +376,9 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   control: ({ options }, value, written) => {
     options.controlPath = socketPath(value, written)
   },
+  "conf-path": ({ options }, value, written) => {
+    options.configPath = socketPath(value, written)
+  },
   "repair-path": () => {},
 
   socket: ({ options }, value, written) => {
@@ -631,6 +636,7 @@ function emptyDraft(): Draft {
     pcapFile: null,
     statsSeconds: 0,
     controlPath: null,
+    configPath: null,
     socketPath: null,
     fd: null,
     oneOff: false,

@@ -84,7 +84,7 @@ export function parsePortOptions(options: readonly PortOption[], context: PortCo
         const pair = `${formatRule(rule).trimEnd()} versus ${formatRule(rival).trimEnd()}`
         throw new ConfigError(`Forwarding configuration conflict: ${pair}`)
       }
-      if (rules.length === FORWARD_RULE_MAX) {
+      if (rules.filter(({ place }) => place === rule.place).length === FORWARD_RULE_MAX) {
         throw new ConfigError(`Too many forwarding rules (maximum ${FORWARD_RULE_MAX})`)
       }
       // Of the others few are ever open at a time.

@@ -11,10 +11,12 @@ import {
   type PortContext,
   rulesConflict,
 } from "@passt/cli"
-import { type Engine, PLACE_HOST, PLACE_NAMESPACE, type RuleChange } from "@passt/core"
+import { type Engine, PLACE_HOST, PLACE_NAMESPACE, type RuleChange, type RulesUpdate } from "@passt/core"
 
 /** Ports opened or closed per step: some hundred microseconds. */
 const PORTS_PER_STEP = 32
+/** New rules held against all others per step. */
+const RULES_PER_STEP = 8
 
 export interface Forward {
   readonly number: number
@@ -29,9 +31,15 @@ export interface Forward {
   readonly open: number
 }
 
-interface Entry {
+/** A rule that is served. */
+export interface Served {
   readonly number: number
   readonly rule: ForwardRule
+  /** As in the program's log. Rules of one place with the same text do the same. */
+  readonly text: string
+}
+
+interface Entry extends Served {
   readonly index: number
 }
 
@@ -54,7 +62,8 @@ interface Job {
 export class Forwards {
   readonly #engine: Engine
   readonly #context: PortContext
-  readonly #entries: Entry[]
+  /** In their order, which is not always that of the numbers. */
+  #entries: Entry[]
   readonly #jobs: Job[] = []
   #number: number
 
@@ -62,7 +71,7 @@ export class Forwards {
   constructor(engine: Engine, rules: readonly ForwardRule[], context: PortContext) {
     this.#engine = engine
     this.#context = context
-    this.#entries = rules.map((rule, index) => ({ number: index + 1, rule, index }))
+    this.#entries = rules.map((rule, index) => ({ number: index + 1, rule, index, text: textOf(rule) }))
     this.#number = rules.length
   }
 
@@ -70,20 +79,26 @@ export class Forwards {
   list(from: number, count: number): Forward[] {
     return this.#entries
       .filter((entry) => entry.number >= from)
+      .toSorted((a, b) => a.number - b.number)
       .slice(0, count)
       .map((entry) => this.#view(entry))
+  }
+
+  /** Rules that are served, in their order: as they are now, later changes don't show. */
+  get served(): readonly Served[] {
+    return this.#entries.slice()
   }
 
   get count(): number {
     return this.#entries.length
   }
 
-  #view({ number, rule, index }: Entry): Forward {
+  #view({ number, rule, index, text }: Entry): Forward {
     return {
       number,
       protocol: rule.protocol,
       place: rule.place === PLACE_NAMESPACE ? "namespace" : "host",
-      rule: formatRule(rule).trimEnd(),
+      rule: text,
       first: rule.first,
       last: rule.last,
       open: this.#engine.listeners.openOf(index),
@@ -108,11 +123,8 @@ export class Forwards {
 
   /** The number of a rule that is the same; 0: there is none. */
   find(rule: ForwardRule): number {
-    // What a rule does shows in its text, but for the place.
-    const text = formatRule(rule)
-    return (
-      this.#entries.find((entry) => entry.rule.place === rule.place && formatRule(entry.rule) === text)?.number ?? 0
-    )
+    const text = textOf(rule)
+    return this.#entries.find((entry) => entry.rule.place === rule.place && entry.text === text)?.number ?? 0
   }
 
   add(rule: ForwardRule): Pending {
@@ -130,8 +142,8 @@ export class Forwards {
     this.#jobs.push({
       begin: () => {
         const rival = this.#entries.find((entry) => rulesConflict(entry.rule, rule))
-        if (rival) fail(`Conflicts with ${formatRule(rival.rule).trimEnd()} (${rival.number})`)
-        else if (this.#entries.length >= FORWARD_RULE_MAX)
+        if (rival) fail(`Conflicts with ${rival.text} (${rival.number})`)
+        else if (this.#entries.filter((entry) => entry.rule.place === rule.place).length >= FORWARD_RULE_MAX)
           fail(`Too many forwarding rules (maximum ${FORWARD_RULE_MAX})`)
         else change = this.#engine.addRule(rule)
       },
@@ -147,7 +159,7 @@ export class Forwards {
           fail(change.error)
           return
         }
-        const entry = { number: ++this.#number, rule, index: change.index }
+        const entry = { number: ++this.#number, rule, index: change.index, text: textOf(rule) }
         this.#entries.push(entry)
         pending.forward = this.#view(entry)
         pending.done = true
@@ -187,6 +199,85 @@ export class Forwards {
     return pending
   }
 
+  /** Exchanges rules for others, all of them or none.
+   * @param remove numbers of rules; those that are gone by then are passed over
+   * @param wanted numbers of rules that stay and new ones, in the order that they are to have; rules that are named nowhere stay */
+  replace(remove: readonly number[], wanted: readonly (number | ForwardRule)[]): Pending {
+    const pending: { -readonly [K in keyof Pending]: Pending[K] } = {
+      done: false,
+      error: "",
+      forward: undefined,
+      failedPorts: 0,
+    }
+    const fail = (error: string): void => {
+      pending.error = error
+      pending.done = true
+    }
+    const added = wanted.filter((item) => typeof item !== "number")
+    let removed: Entry[] = []
+    let rivals: ForwardRule[] = []
+    let checked = 0
+    let update: RulesUpdate | undefined
+    const check = (): void => {
+      for (let i = 0; i < RULES_PER_STEP && checked < added.length; i++) {
+        const rule = added[checked++]!
+        const rival = rivals.find((other) => rulesConflict(other, rule))
+        if (rival) {
+          fail(`Forwarding configuration conflict: ${textOf(rule)} versus ${textOf(rival)}`)
+          return
+        }
+        rivals.push(rule)
+        if (rivals.filter(({ place }) => place === rule.place).length > FORWARD_RULE_MAX) {
+          fail(`Too many forwarding rules (maximum ${FORWARD_RULE_MAX})`)
+          return
+        }
+      }
+    }
+    this.#jobs.push({
+      begin: () => {
+        removed = this.#entries.filter(({ number }) => remove.includes(number))
+        rivals = this.#entries.filter((entry) => !removed.includes(entry)).map(({ rule }) => rule)
+      },
+      get done() {
+        return pending.done
+      },
+      step: () => {
+        if (checked < added.length) {
+          check()
+          return
+        }
+        update ??= this.#engine.updateRules(
+          removed.map(({ index }) => index),
+          added,
+        )
+        update.step(PORTS_PER_STEP)
+        if (!update.done) return
+        pending.failedPorts = update.error === "" ? update.failedPorts : 0
+        if (update.error === "") this.#reorder(removed, wanted, update.indices)
+        pending.error = update.error
+        pending.done = true
+      },
+    })
+    return pending
+  }
+
+  #reorder(removed: readonly Entry[], wanted: readonly (number | ForwardRule)[], indices: readonly number[]): void {
+    const left = new Map(this.#entries.map((entry) => [entry.number, entry]))
+    for (const { number } of removed) left.delete(number)
+    const entries: Entry[] = []
+    let next = 0
+    for (const item of wanted) {
+      if (typeof item !== "number") {
+        entries.push({ number: ++this.#number, rule: item, index: indices[next++]!, text: textOf(item) })
+        continue
+      }
+      const entry = left.get(item)
+      if (entry) entries.push(entry)
+      left.delete(item)
+    }
+    this.#entries = [...entries, ...left.values()]
+  }
+
   #begun: Job | undefined
 
   get isBusy(): boolean {
@@ -204,4 +295,8 @@ export class Forwards {
     if (!job.done) job.step()
     if (job.done) this.#jobs.shift()
   }
+}
+
+function textOf(rule: ForwardRule): string {
+  return formatRule(rule).trimEnd()
 }

@@ -2,8 +2,8 @@
 import { acceptControl, listenControl, type NativeKernel, receiveControl, sendControl } from "@passt/native"
 
 export interface ControlSockets {
-  /** @returns the listening descriptor or -errno */
-  listen(path: string): number
+  /** @param mode of the socket's file, less the umask; default: its owner's alone @returns the listening descriptor or -errno */
+  listen(path: string, mode?: number): number
   /** @returns a connection, or -errno: -EAGAIN when nobody waits */
   accept(listener: number): number
   /** Reads once into `bytes`, from `from` on. @param passed gets a descriptor that came along, else -1

@@ -43,6 +43,7 @@ import {
 import { AutoPorts } from "./forward/auto.ts"
 import { prepareScans } from "./forward/auto-groups.ts"
 import { closeRule, openRule, type RuleChange } from "./forward/change.ts"
+import { type RulesUpdate, updateRules } from "./forward/update.ts"
 import { Listeners } from "./forward/listen.ts"
 import type { ForwardRule } from "./forward/rule.ts"
 import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
@@ -209,6 +210,12 @@ export class Engine {
    * @param index of the rule, as `RuleChange.index` or the place in `EngineConfig.rules` */
   removeRule(index: number): RuleChange {
     return closeRule(this.ctx, this.listeners, index, () => this.#rulesChanged())
+  }
+
+  /** Begins to exchange rules for others, all or none; sockets that old and new ones have in common stay open.
+   * @param remove indices, as of `removeRule` */
+  updateRules(remove: readonly number[], add: readonly ForwardRule[]): RulesUpdate {
+    return updateRules(this.ctx, this.listeners, remove, add, () => this.#rulesChanged())
   }
 
   #rulesChanged(): void {

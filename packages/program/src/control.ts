@@ -1,17 +1,28 @@
-/** `--control`: the control socket, in the engine's own loop. */
+/** `--control` and `--conf-path`: the control socket and pesto's, in the engine's own loop. */
 import type { CommonOptions, ForwardRule, PortContext } from "@passt/cli"
-import { Capture, ControlServer, EVENT_INDICES, Forwards, nativeSockets, openCalls } from "@passt/control"
+import {
+  Capture,
+  ControlServer,
+  EVENT_INDICES,
+  Forwards,
+  nativeSockets,
+  openCalls,
+  PESTO_EVENT_INDICES,
+  PestoServer,
+} from "@passt/control"
 import type { Engine } from "@passt/core"
-import { errnoText } from "@passt/host"
+import { errnoText, type Logger } from "@passt/host"
 import type { NativeKernel } from "@passt/native"
 import { externalRef } from "./assemble.ts"
-import type { Chores } from "./chores.ts"
+import type { Chore, Chores } from "./chores.ts"
 import { StartError } from "./error.ts"
 import { VERSION } from "./version.ts"
 
 const EADDRINUSE = 98
 /** Indices of events from here on are the control socket's; the program's own are smaller. */
 const FIRST_INDEX = 64
+/** And these are pesto's. */
+const FIRST_PESTO_INDEX: number = FIRST_INDEX + EVENT_INDICES
 
 export interface ControlOptions {
   /** "passt" or "pasta". */
@@ -19,21 +30,54 @@ export interface ControlOptions {
   readonly options: CommonOptions
   readonly engine: Engine
   readonly kernel: NativeKernel
+  readonly logger: Logger
   /** The engine's rules, and what they were parsed with. */
   readonly rules: readonly ForwardRule[]
   readonly ports: PortContext
   readonly chores: Chores
 }
 
-/** Opens it, if it was asked for. @param made gets the path
+/** Opens the sockets that were asked for. @param made gets their paths
  * @returns what to hand events to that are not the program's own @throws StartError */
 export function openControl(control: ControlOptions, made: string[]): (index: number, mask: number) => void {
-  const { engine, kernel, options, program, rules, ports, chores } = control
-  const path = options.controlPath
-  if (path === null) return () => {}
+  const { options, engine, rules, ports } = control
+  if (options.controlPath === null && options.configPath === null) return () => {}
   engine.prepareRules()
-  const began = performance.now()
   const forwards = new Forwards(engine, rules, ports)
+  const servers: { readonly first: number; readonly count: number; readonly server: EventServer }[] = []
+  if (options.controlPath !== null) {
+    const server = openControlSocket(control, forwards, options.controlPath, made)
+    servers.push({ first: FIRST_INDEX, count: EVENT_INDICES, server })
+  }
+  if (options.configPath !== null) {
+    const server = openPestoSocket(control, forwards, options.configPath, made)
+    servers.push({ first: FIRST_PESTO_INDEX, count: PESTO_EVENT_INDICES, server })
+  }
+  return (index, mask) => {
+    for (const { first, count, server } of servers) {
+      if (index >= first && index < first + count) server.event(index - first, mask, control.kernel.now())
+    }
+  }
+}
+
+interface EventServer extends Chore {
+  listen(path: string): number
+  event(index: number, mask: number, now: number): void
+}
+
+/** @throws StartError */
+function listenOn(server: EventServer, path: string, name: string, chores: Chores, made: string[]): void {
+  const result = server.listen(path)
+  if (result === -EADDRINUSE) throw new StartError(`${name} socket ${path} is in use already`)
+  if (result < 0)
+    throw new StartError(`Couldn't listen on ${name.toLowerCase()} socket ${path}: ${errnoText(-result)}`)
+  made.push(path)
+  chores.add(server)
+}
+
+function openControlSocket(control: ControlOptions, forwards: Forwards, path: string, made: string[]): ControlServer {
+  const { engine, kernel, options, program, chores } = control
+  const began = performance.now()
   const calls = openCalls({
     engine,
     forwards,
@@ -44,14 +88,22 @@ export function openControl(control: ControlOptions, made: string[]): (index: nu
   })
   const ref = (index: number): number => externalRef(FIRST_INDEX + index)
   const server = new ControlServer(nativeSockets(kernel), ref, calls, forwards, kernel.now())
-  const result = server.listen(path)
-  if (result === -EADDRINUSE) throw new StartError(`Control socket ${path} is in use already`)
-  if (result < 0) throw new StartError(`Couldn't listen on control socket ${path}: ${errnoText(-result)}`)
-  made.push(path)
-  chores.add(server)
-  return (index, mask) => {
-    if (index >= FIRST_INDEX && index < FIRST_INDEX + EVENT_INDICES) {
-      server.event(index - FIRST_INDEX, mask, kernel.now())
-    }
-  }
+  listenOn(server, path, "Control", chores, made)
+  return server
+}
+
+function openPestoSocket(control: ControlOptions, forwards: Forwards, path: string, made: string[]): PestoServer {
+  const { kernel, options, ports, chores, logger } = control
+  const server = new PestoServer({
+    sockets: nativeSockets(kernel),
+    ref: (index) => externalRef(FIRST_PESTO_INDEX + index),
+    forwards,
+    context: ports,
+    log: logger,
+    drives: options.controlPath === null,
+    now: kernel.now(),
+  })
+  listenOn(server, path, "Configuration", chores, made)
+  logger.info(`Configuration socket: ${path}`)
+  return server
 }

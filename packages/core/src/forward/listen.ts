@@ -6,7 +6,7 @@ import { type Context, REF_LISTENER, REF_SHIFT } from "../context.ts"
 import { ADDRESS_LOCAL, ADDRESS_WORDS, PLACE_HOST, PLACE_NAMESPACE } from "../kernel.ts"
 import { LISTENER_MAX } from "../limits.ts"
 import { EACCES, EADDRINUSE, EADDRNOTAVAIL, EMFILE, ENFILE } from "../errno.ts"
-import { format, isMapped } from "../wire/address.ts"
+import { equal, format, isMapped } from "../wire/address.ts"
 import type { ForwardRule } from "./rule.ts"
 
 const PORTS = 65_536
@@ -75,6 +75,8 @@ export class Listeners {
   release(index: number): void {
     const { rules } = this.#ctx
     const rule = rules[index]!
+    // A scan may have opened some meanwhile.
+    if (rule.auto) this.closePorts(index, rule.first, rule.last)
     this.#holes.push({ first: this.#first[index]!, count: rule.last - rule.first + 1 })
     rules[index] = undefined
   }
@@ -224,6 +226,35 @@ export class Listeners {
     if (closed > 0) this.onClosed?.(first, last)
   }
 
+  /** Hands open sockets of ports of one rule to another one that is to listen in the same way; closes those that are in its way
+   * because it listens in another. Flows of datagrams end with either.
+   * @param to,from indices of rules */
+  takeOver(to: number, from: number, firstPort: number, lastPort: number): void {
+    const { rules, kernel } = this.#ctx
+    const [rule, old] = [rules[to]!, rules[from]!]
+    const first = Math.max(firstPort, old.first)
+    const last = Math.min(lastPort, old.last)
+    if (first > last || rule.protocol !== old.protocol) return
+    if ((rule.place ?? PLACE_HOST) !== (old.place ?? PLACE_HOST)) return
+    if (!listensAlike(rule, old)) {
+      this.closePorts(from, first, last)
+      return
+    }
+    const source = this.#first[from]! + first - old.first
+    const target = this.#first[to]! + first - rule.first
+    const count = Math.min(last - first + 1, this.fd.length - source, this.fd.length - target)
+    let moved = 0
+    for (let i = 0; i < count; i++) {
+      const fd = this.fd[source + i]!
+      if (fd < 0 || this.fd[target + i]! >= 0) continue
+      if (kernel.watchLevel(fd, (REF_LISTENER << REF_SHIFT) | (target + i)) < 0) continue
+      this.fd[source + i] = -1
+      this.fd[target + i] = fd
+      moved++
+    }
+    if (moved > 0) this.onClosed?.(source, source + count - 1)
+  }
+
   /** How many ports of a rule are listened on. */
   openOf(index: number): number {
     const rule = this.#ctx.rules[index]!
@@ -247,6 +278,12 @@ export class Listeners {
   close(): void {
     for (let slot = 0; slot < this.fd.length; slot++) this.#closeSlot(slot)
   }
+}
+
+/** Whether sockets of both rules for the same port are the same. */
+function listensAlike(a: ForwardRule, b: ForwardRule): boolean {
+  if (a.device !== b.device) return false
+  return a.address === null || b.address === null ? a.address === b.address : equal(a.address, 0, b.address, 0)
 }
 
 function newCounts(wanted: boolean): Uint8Array[] {
