@@ -4,6 +4,7 @@ import { controlTarget } from "./control.ts"
 import { engineTarget } from "./engine/engine.ts"
 import { faultOf } from "./engine/well-formed.ts"
 import { parserTarget } from "./parsers.ts"
+import { pestoTarget } from "./pesto.ts"
 import { Random } from "./random.ts"
 import { minimise } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
@@ -15,6 +16,7 @@ describe("fixed seeds", () => {
     [unixLinkTarget, 2],
     [parserTarget, 12],
     [controlTarget, 12],
+    [pestoTarget, 30],
   ])("$name", { timeout: 120_000 }, ({ run }, cases) => {
     for (let seed = 1; seed <= cases; seed++) run(seed)
   })

@@ -7,10 +7,11 @@ import { parseArgs } from "node:util"
 import { controlTarget } from "./control.ts"
 import { engineTarget } from "./engine/engine.ts"
 import { parserTarget } from "./parsers.ts"
+import { pestoTarget } from "./pesto.ts"
 import { describe, type Target } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
 
-const TARGETS: readonly Target[] = [engineTarget, unixLinkTarget, parserTarget, controlTarget]
+const TARGETS: readonly Target[] = [engineTarget, unixLinkTarget, parserTarget, controlTarget, pestoTarget]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -153,10 +153,8 @@ It is not removed at exit.`,
     offers: ["files"],
     group: "general",
     help: "Socket on which pesto shows and changes the port forwarding rules of the running program",
-    man: `Speaks the protocol of
-.Xr pesto 1
-of the reference implementation, version 2.
-The umask tells who may connect: by default that is the owner alone, though others see it.
+    man: `Speaks the protocol of the reference implementation's client, in its version 2.
+Whoever may write to the socket, as the umask says, may forward any port: usually its owner alone.
 It is not removed at exit.`,
     status: "built",
   },

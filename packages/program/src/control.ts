@@ -69,8 +69,7 @@ interface EventServer extends Chore {
 function listenOn(server: EventServer, path: string, name: string, chores: Chores, made: string[]): void {
   const result = server.listen(path)
   if (result === -EADDRINUSE) throw new StartError(`${name} socket ${path} is in use already`)
-  if (result < 0)
-    throw new StartError(`Couldn't listen on ${name.toLowerCase()} socket ${path}: ${errnoText(-result)}`)
+  if (result < 0) throw new StartError(`Couldn't listen on ${name.toLowerCase()} socket ${path}: ${errnoText(-result)}`)
   made.push(path)
   chores.add(server)
 }

@@ -81,8 +81,7 @@ export function writeRule(out: Buffer, at: number, rule: ForwardRule): number {
   out.writeUInt16BE(rule.last, at + 50)
   out.writeUInt16BE(rule.targetFirst, at + 52)
   out.writeUInt8(rule.protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP, at + 54)
-  const flags =
-    (rule.dualStack ? FLAG.dualStack : 0) | (rule.weak ? FLAG.weak : 0) | (rule.auto ? FLAG.auto : 0)
+  const flags = (rule.dualStack ? FLAG.dualStack : 0) | (rule.weak ? FLAG.weak : 0) | (rule.auto ? FLAG.auto : 0)
   return out.writeUInt8(flags, at + 55)
 }
 

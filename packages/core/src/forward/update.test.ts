@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest"
 
 import { EADDRINUSE } from "../errno.ts"
 import { PLACE_HOST, PLACE_NAMESPACE, SCAN_TCP } from "../kernel.ts"
-import { forwardRule, words } from "../sim/config.ts"
-import { DatagramWorld } from "../sim/datagram-world.ts"
+import { forwardRule, GUEST4, record, words } from "../sim/config.ts"
+import { bytesOf, datagram, DatagramWorld } from "../sim/datagram-world.ts"
 import { SpliceWorld } from "../sim/splice-world.ts"
 import type { ForwardRule } from "./rule.ts"
 import type { RulesUpdate } from "./update.ts"
@@ -58,10 +58,15 @@ describe("rules exchanged for others", () => {
 
   test("datagrams to a socket that was handed over go where the new rule says", () => {
     const w = world()
-    w.kernel.deliverTo?.(0)
+    const arrive = (): number[] => {
+      w.kernel.arrive(record("198.51.100.9", 4000), record("192.0.2.3", 6000), bytesOf("x"))
+      w.turn()
+      return w.received().map(({ destinationPort }) => destinationPort)
+    }
+    w.send(datagram(GUEST4, 1234, "198.51.100.1", 9, bytesOf("here I am")))
+    expect(arrive()).toEqual([6000])
     finish(w.engine.updateRules([1], [udp(6000, { targetFirst: 99 })]))
-    expect(slots(w).find(([port]) => port === 6000)).toEqual([6000, 2])
-    expect(w.engine.ctx.rules[2]).toMatchObject({ first: 6000, targetFirst: 99 })
+    expect(arrive()).toEqual([99])
   })
 
   test.each([1, 1000])("where a new port can't be had everything is as before (%i ports a step)", (ports) => {
@@ -163,7 +168,11 @@ describe("rules exchanged for others", () => {
       const wanted = alive.flatMap(({ index, first, last }) =>
         Array.from({ length: last - first + 1 }, (_, port) => `${first + port} ${index}`),
       )
-      expect(slots(w).map((slot) => slot.join(" ")).toSorted()).toEqual(wanted.toSorted())
+      expect(
+        slots(w)
+          .map((slot) => slot.join(" "))
+          .toSorted(),
+      ).toEqual(wanted.toSorted())
       expect(w.engine.listeners.count).toBe(wanted.length)
       expect(w.kernel.open).toHaveLength(wanted.length)
     }
