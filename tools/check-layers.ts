@@ -18,7 +18,7 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   "packages/transport-vhost": { node: true, from: ["@passt/core", "@passt/native"] },
   "packages/host": { node: true, from: ["@passt/core", "@passt/core/wire", "@passt/native"] },
   "packages/cli": { node: true, from: ["@passt/core", "@passt/core/wire"] },
-  "packages/control": { node: true, from: ["@passt/cli", "@passt/core", "@passt/native"] },
+  "packages/control": { node: true, from: ["@passt/cli", "@passt/core", "@passt/core/wire", "@passt/native"] },
   native: { node: true, from: ["@passt/core"] },
   "packages/program": {
     node: true,
