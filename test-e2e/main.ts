@@ -16,6 +16,7 @@ import { TREE_NEEDS, missing, skipNote } from "./lib/needs.ts"
 const TREES: Readonly<Record<string, readonly Release[]>> = {
   callers: ["testing"],
   containers: ["trixie"],
+  kubevirt: ["testing"],
 }
 const args = process.argv.slice(2)
 
@@ -63,6 +64,7 @@ async function main(): Promise<number> {
     const note = skipNote(...TREE_NEEDS)
     if (note === "") {
       await guestImage("cloud")
+      if (folders.includes("kubevirt")) buildNativeTool("bridge")
       const env: Record<string, string> = {}
       for (const release of new Set(folders.flatMap((folder) => TREES[folder]!))) {
         env[treeVariable(release)] = await debianTree(release)

@@ -6,6 +6,7 @@
  *   dist/lib/passt/passt.mjs       the programs, one file each
  *   dist/lib/passt/pasta.mjs
  *   dist/bin/passtctl              a script that runs dist/lib/passt/passtctl.mjs
+ *   dist/lib/passt/kubevirt-binding.mjs   the sidecar of virtual machines in KubeVirt
  *   dist/lib/passt/passt.node      the addon
  *   dist/lib/passt/cni/            the CNI plugin for nodes of a cluster, by processor
  *   dist/lib/passt/node            the runtime, with its licence beside it
@@ -40,6 +41,7 @@ import { VERSION } from "../packages/program/src/version.ts"
 import { COMPLETION_PATHS, SHELLS, writeCompletions } from "../packages/cli/src/completions.ts"
 import { PLUGIN, PROCESSORS, pluginPath } from "../apps/kubevirt-cni/src/processors.ts"
 import { manualPage } from "../packages/cli/src/man.ts"
+import { bundleSidecar } from "../apps/kubevirt-binding/image/bundle.ts"
 
 const PROGRAMS = ["passt", "pasta"] as const
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -73,6 +75,8 @@ for (const program of [...PROGRAMS, "passtctl"]) {
   await build.write({ file: join(lib, `${program}.mjs`), format: "esm", sourcemap: false })
   await build.close()
 }
+
+await bundleSidecar(join(lib, "kubevirt-binding.mjs"))
 
 place(join(root, "native/build/Release/passt.node"), join(lib, "passt.node"), 0o755)
 const launcher = ["native/build/launcher/passt", "native/build/Release/passt"]

@@ -32,6 +32,8 @@ export const NEEDS = {
   avahi: program("avahi-resolve", "avahi-daemon avahi-utils"),
   debootstrap: program("debootstrap", "debootstrap"),
   mmdebstrap: program("mmdebstrap", "mmdebstrap"),
+  haproxy: program("haproxy", "haproxy"),
+  iptables: program("iptables-restore", "iptables"),
   root: {
     what: "root",
     remedy: "run as root",

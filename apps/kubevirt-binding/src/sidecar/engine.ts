@@ -98,7 +98,8 @@ export class Engine {
     const child = spawn(this.#passt, words, { stdio: ["ignore", "pipe", "pipe"] })
     this.#child = child
     const lines = new Lines((line) => {
-      this.#lastLine = line
+      // Not those of a stack: what comes before tells more.
+      if (/^\S/.test(line) && !line.startsWith("Node.js v")) this.#lastLine = line
       this.#log.info(line, { component: "engine", interface: this.plan.interfaceName })
     }, 4096)
     for (const stream of [child.stdout, child.stderr]) {
