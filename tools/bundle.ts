@@ -7,6 +7,7 @@
  *   dist/lib/passt/pasta.mjs
  *   dist/bin/passtctl              a script that runs dist/lib/passt/passtctl.mjs
  *   dist/lib/passt/kubevirt-binding.mjs   the sidecar of virtual machines in KubeVirt
+ *   dist/bin/passt-kubevirt        the same for passt-kubevirt.mjs, whose libraries' licences are beside it
  *   dist/lib/passt/passt.node      the addon
  *   dist/lib/passt/cni/            the CNI plugin for nodes of a cluster, by processor
  *   dist/lib/passt/node            the runtime, with its licence beside it
@@ -14,6 +15,7 @@
  *   dist/share/man/man1/pasta.1
  *   dist/share/man/man1/passtctl.1
  *   dist/share/passt/systemd/      unit files to begin with
+ *   dist/share/kubevirt/           files for Kustomize and Helm
  *   dist/share/apparmor.d/         profiles for AppArmor, and abstractions for others' profiles
  *   dist/share/selinux/            the source of a policy module for SELinux
  *   dist/share/bash-completion/completions/, zsh/site-functions/, fish/vendor_completions.d/
@@ -40,6 +42,7 @@ import { rolldown } from "rolldown"
 import { VERSION } from "../packages/program/src/version.ts"
 import { COMPLETION_PATHS, SHELLS, writeCompletions } from "../packages/cli/src/completions.ts"
 import { PLUGIN, PROCESSORS, pluginPath } from "../apps/kubevirt-cni/src/processors.ts"
+import { writeDeploy } from "../apps/passt-kubevirt/src/write-deploy.ts"
 import { manualPage } from "../packages/cli/src/man.ts"
 import { bundleSidecar } from "../apps/kubevirt-binding/image/bundle.ts"
 
@@ -49,11 +52,26 @@ const lib = join(root, "dist/lib/passt")
 const bin = join(root, "dist/bin")
 const man = join(root, "dist/share/man/man1")
 
+/** Commands that need no launcher. */
+const SCRIPTS = ["passtctl", "passt-kubevirt"] as const
+
 /** The tree may be anywhere, and the command be a link to it. */
-const PASSTCTL = `#!/bin/sh
+const script = (program: string): string => `#!/bin/sh
 lib=$(dirname "$(readlink -f "$0")")/../lib/passt
-exec "$lib/node" "$lib/passtctl.mjs" "$@"
+exec "$lib/node" "$lib/${program}.mjs" "$@"
 `
+
+/** The licences of the packages that a bundle's modules come from. */
+function licences(modules: readonly string[]): string {
+  const folders = modules.flatMap((path) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0] ?? [])
+  const parts = [...new Set(folders)].toSorted().map((folder) => {
+    const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))
+    const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.(md|txt))?$/i.test(entry))
+    const text = file === undefined ? "" : readFileSync(join(folder, file), "utf8").trim()
+    return `${name} ${version} (${license})\n\n${text}`
+  })
+  return `${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`
+}
 
 /** Copies by way of a new file, so that a running program keeps the old one. */
 function place(from: string, to: string, mode: number): void {
@@ -65,14 +83,17 @@ function place(from: string, to: string, mode: number): void {
 
 for (const folder of [lib, bin, man]) mkdirSync(folder, { recursive: true })
 
-for (const program of [...PROGRAMS, "passtctl"]) {
+for (const program of [...PROGRAMS, ...SCRIPTS]) {
   const build = await rolldown({
     input: join(root, `apps/${program}/src/main.ts`),
     platform: "node",
     // Workspace packages are TypeScript and go into the bundle; only Node's own modules stay outside.
     external: /^node:/,
   })
-  await build.write({ file: join(lib, `${program}.mjs`), format: "esm", sourcemap: false })
+  const { output } = await build.write({ file: join(lib, `${program}.mjs`), format: "esm", sourcemap: false })
+  const foreign = output.flatMap((chunk) => (chunk.type === "chunk" ? chunk.moduleIds : []))
+  const notices = licences(foreign.filter((path) => path.includes("/node_modules/")))
+  if (notices.trim() !== "") writeFileSync(join(lib, `LICENSES.${program}`), notices)
   await build.close()
 }
 
@@ -95,10 +116,13 @@ for (const { oci } of PROCESSORS) {
   place(pluginPath(oci), join(folder, PLUGIN), 0o755)
 }
 
-const script = join(bin, "passtctl")
-writeFileSync(`${script}.new`, PASSTCTL)
-chmodSync(`${script}.new`, 0o755)
-renameSync(`${script}.new`, script)
+for (const program of SCRIPTS) {
+  const path = join(bin, program)
+  writeFileSync(`${path}.new`, script(program))
+  chmodSync(`${path}.new`, 0o755)
+  renameSync(`${path}.new`, path)
+}
+writeDeploy(join(root, "dist/share/kubevirt"))
 
 // The runtime that runs this script is the one that the workspace pins.
 const node = realpathSync(process.execPath)

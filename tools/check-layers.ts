@@ -54,6 +54,7 @@ const MAY: Record<string, { node: boolean; from: readonly string[] }> = {
   },
   "apps/passtctl": { node: true, from: ["@passt/control", "@passt/core", "@passt/native", "@passt/program/version"] },
   "apps/kubevirt-cni": { node: true, from: [] },
+  "apps/passt-kubevirt": { node: true, from: ["@kubernetes/client-node", "@passt/program/version", "js-yaml"] },
   "apps/pasta": {
     node: true,
     from: ["@passt/cli", "@passt/core", "@passt/host", "@passt/native", "@passt/program", "@passt/transport-tap"],

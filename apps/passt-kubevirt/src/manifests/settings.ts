@@ -1,0 +1,58 @@
+import type { JsonObject } from "../cluster/objects.ts"
+
+/** Where the container runtime looks for CNI plugins, by distribution. */
+export const PRESETS: Readonly<Record<string, { readonly cniDir: string; readonly openshift?: boolean }>> = {
+  kubernetes: { cniDir: "/opt/cni/bin" },
+  // Releases since October 2024; before, the folder changed with every release: --cni-dir.
+  k3s: { cniDir: "/var/lib/rancher/k3s/data/cni" },
+  rke2: { cniDir: "/opt/cni/bin" },
+  k0s: { cniDir: "/opt/cni/bin" },
+  microk8s: { cniDir: "/var/snap/microk8s/current/opt/cni/bin" },
+  // Multus of OpenShift looks there; the host's /opt and /usr are read-only.
+  openshift: { cniDir: "/var/lib/cni/bin", openshift: true },
+}
+
+/** What the manifests are made from. */
+export interface Settings {
+  /** The namespace of everything but the registration; KubeVirt's own by default. */
+  readonly namespace: string
+  /** What virtual machines write into `interfaces[].binding.name`. */
+  readonly binding: string
+  /** The image of the sidecar. */
+  readonly image: string
+  /** The image with the CNI plugin. */
+  readonly cniImage: string
+  readonly cniDir: string
+  /** The group that may send echo requests: that of virt-launcher. */
+  readonly pingGroup: number
+  readonly openshift: boolean
+  /** Names of Secrets for pulling the CNI plugin's image. */
+  readonly pullSecrets: readonly string[]
+  /** Which nodes get the plugin. */
+  readonly placement: Placement
+  /** Whether KubeVirt may migrate machines with this binding. */
+  readonly migration: boolean
+  /** Memory (a Kubernetes quantity) that is added to the machine's own container. */
+  readonly computeMemory?: string
+  /** Memory and processor time of all sidecars of machines (Kubernetes quantities). */
+  readonly sidecarMemory?: string
+  readonly sidecarCpu?: string
+}
+
+export interface Placement {
+  readonly nodeSelector?: Readonly<Record<string, string>>
+  readonly tolerations?: readonly JsonObject[]
+  readonly affinity?: JsonObject
+}
+
+/** Names that occur in several objects. */
+export const NAME = "passt-kubevirt"
+export const PLUGIN_FILE = "passt-kubevirt-cni"
+export const MANAGED_BY = "app.kubernetes.io/managed-by"
+/** Where images have the plugin. */
+export const PLUGIN_IN_IMAGE: string = `/cni/${PLUGIN_FILE}`
+export const LABELS: Readonly<Record<string, string>> = {
+  "app.kubernetes.io/name": NAME,
+  "app.kubernetes.io/component": "network-binding",
+  "app.kubernetes.io/part-of": "passt",
+}
