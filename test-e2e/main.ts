@@ -11,6 +11,7 @@ import { debianTree, treeVariable } from "../tools/debian/tree.ts"
 import type { Release } from "../tools/debian/tree.ts"
 import { enterSandbox, ROOT } from "../tools/world/enter.ts"
 import { TREE_NEEDS, missing, skipNote } from "./lib/needs.ts"
+import { fetchPesto } from "./lib/pesto.ts"
 
 /** Folders of tests that need Debian systems, and which. */
 const TREES: Readonly<Record<string, readonly Release[]>> = {
@@ -44,6 +45,17 @@ function vitest(withoutFolders: readonly string[], ...without: readonly string[]
   ]
 }
 
+/** What tests with pesto need, if some are asked for. */
+function pestoEnvironment(): Readonly<Record<string, string>> {
+  const filters = args.filter((arg) => !arg.startsWith("-"))
+  if (filters.length > 0 && !filters.some((filter) => "test-e2e/pesto.test.ts".includes(filter))) return {}
+  const pesto = fetchPesto()
+  if (typeof pesto !== "string") return pesto
+  if (process.env.CI === "true") throw new Error(pesto)
+  process.stderr.write(`Tests with pesto will be skipped: ${pesto}\n`)
+  return {}
+}
+
 async function main(): Promise<number> {
   const lacking = missing()
   if (lacking.length > 0) {
@@ -58,7 +70,7 @@ async function main(): Promise<number> {
     await guestImage("cloud")
     await guestImage("generic")
     buildNativeTool("bridge")
-    statuses.push(await enterSandbox(vitest(Object.keys(TREES))))
+    statuses.push(await enterSandbox(vitest(Object.keys(TREES)), { env: pestoEnvironment() }))
   }
   if (folders.length > 0) {
     const note = skipNote(...TREE_NEEDS)

@@ -9,6 +9,7 @@ import { datagrams } from "./checks/datagrams.ts"
 import { callers } from "./checks/callers.ts"
 import { template } from "./checks/ipv6.ts"
 import { namespaces } from "./checks/pasta.ts"
+import { pesto } from "./checks/pesto.ts"
 import { multicast } from "./checks/multicast.ts"
 import { translation } from "./checks/translation.ts"
 import { life } from "./checks/life.ts"
@@ -33,6 +34,7 @@ export const AREAS: readonly Area[] = [
   template,
   options,
   forwarding,
+  pesto,
   life,
   namespaces,
   callers,

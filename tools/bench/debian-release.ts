@@ -83,7 +83,7 @@ const findNamed = (folder: string, name: RegExp): string | undefined => {
  * @param program of the package
  * @returns how to run it, or a sentence when it can't be had
  */
-export const fetchDebianPasst = (release: string, cache: string, program: Program): DebianPasst | string => {
+export const fetchDebianPasst = (release: string, cache: string, program: Program | "pesto"): DebianPasst | string => {
   if (!/^[a-z]+$/.test(release)) return "not the name of an implementation or of a Debian release"
   const folder = join(cache, release)
   if (!existsSync(folder)) {
