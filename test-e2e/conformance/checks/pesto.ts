@@ -168,8 +168,9 @@ export const pesto: Area = {
       title: "clients that come at once are served in turn: no change undoes another's",
       async run(t) {
         const path = await served(t)
-        const [one, two] = [new PestoClient(path), new PestoClient(path)]
+        const one = new PestoClient(path)
         await one.told()
+        const two = new PestoClient(path)
         one.send(table(HOST_TABLE, [FIRST, rule({ first: 20_030 })]), "00")
         deepEqual((await two.told())[0]!.rules, [FIRST, rule({ first: 20_030 })])
         await one.end()
