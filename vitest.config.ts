@@ -6,6 +6,7 @@ export default defineConfig({
       "packages/*/src/**/*.test.ts",
       "native/src/**/*.test.ts",
       "apps/*/src/**/*.test.ts",
+      "apps/*/image/**/*.test.ts",
       "tools/**/*.test.ts",
     ],
     // Two cores are normal for a developer's virtual machine and for CI.

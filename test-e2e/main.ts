@@ -3,6 +3,7 @@
 // stage of its own.
 //
 //   node test-e2e/main.ts [VITEST ARGUMENT...]
+import { execFileSync } from "node:child_process"
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
 import { guestImage } from "../tools/guest/image.ts"
@@ -76,7 +77,10 @@ async function main(): Promise<number> {
     const note = skipNote(...TREE_NEEDS)
     if (note === "") {
       await guestImage("cloud")
-      if (folders.includes("kubevirt")) buildNativeTool("bridge")
+      if (folders.includes("kubevirt")) {
+        buildNativeTool("bridge")
+        execFileSync(process.execPath, [join(ROOT, "apps/kubevirt-binding/image/main.ts"), "--rootfs"])
+      }
       const env: Record<string, string> = {}
       for (const release of new Set(folders.flatMap((folder) => TREES[folder]!))) {
         env[treeVariable(release)] = await debianTree(release)
