@@ -67,11 +67,22 @@ static int32_t peekIntoFrames(Engine& engine, int32_t fd, int32_t row, int32_t c
   return got > skip ? static_cast<int32_t>(got - skip) : -EAGAIN;
 }
 
-static int32_t discard(Engine&, int32_t fd, int32_t bytes) {
+static int32_t discard(Engine& engine, int32_t fd, int32_t bytes) {
   if (bytes < 0) return -EINVAL;
   // seccomp: recvfrom
   const ssize_t gone = recv(fd, nullptr, static_cast<size_t>(bytes), MSG_TRUNC | MSG_DONTWAIT);
-  return gone < 0 ? -errno : static_cast<int32_t>(gone);
+  if (gone >= 0) return static_cast<int32_t>(gone);
+  if (errno != EFAULT || !engine.skipBlock) return -errno;
+  // A UNIX socket, where a redirected connection may lead, only knows how to copy.
+  int32_t done = 0;
+  while (done < bytes) {
+    const int32_t part = bytes - done < skipBlockBytes ? bytes - done : skipBlockBytes;
+    const ssize_t read = recv(fd, engine.skipBlock, static_cast<size_t>(part), MSG_DONTWAIT);
+    if (read < 0) return done > 0 ? done : -errno;
+    if (read == 0) break;
+    done += static_cast<int32_t>(read);
+  }
+  return done;
 }
 
 void bindStream(napi_env env, napi_value object, Engine* engine) {

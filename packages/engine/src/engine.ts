@@ -32,18 +32,36 @@ import { FlowIds, FlowList } from "./flows.ts"
 import { type Forward, ForwardTable } from "./forwards.ts"
 import { HostLoop } from "./loop.ts"
 import { openNamespace } from "./namespace.ts"
+import { checkService, type FlowHandler, Policy, type Service, type ServiceConfig } from "./policy.ts"
 
 const EADDRINUSE = 98
 const EPROTO = 71
 const EXTERNAL_NEIGHBOURS = 1
 const EXTERNAL_HOST = 2
 /** Fields of EngineConfig that are not the network's. */
-const OWN_FIELDS: readonly string[] = ["guest", "forwards", "capture", "followHost", "signal"]
+const OWN_FIELDS: readonly string[] = [
+  "guest",
+  "forwards",
+  "services",
+  "onFlow",
+  "onFlowDeadlineMs",
+  "capture",
+  "followHost",
+  "signal",
+]
+const DEADLINE_MS_MAX = 600_000
 
 export interface EngineConfig extends NetworkConfig {
   readonly guest: GuestLink
   /** Forwarded from the start; a port that can't be had fails the start. None by default. */
   readonly forwards?: readonly ForwardConfig[]
+  /** TCP services that the program is itself, at addresses of their own in the guest's network; asked about before everything else. */
+  readonly services?: readonly ServiceConfig[]
+  /** Decides about each flow that is about to begin: allow, refuse, drop, redirect. One that throws, or does not answer in time, refuses
+   * the flow. Absent: all are allowed. */
+  readonly onFlow?: FlowHandler
+  /** How long a flow waits for the promise of `onFlow`, milliseconds, up to 600,000; 10,000 by default. */
+  readonly onFlowDeadlineMs?: number
   /** A capture from the start to the end. */
   readonly capture?: CaptureOptions
   /** Whether the host's addresses and routes are followed as they change; true by default. */
@@ -66,7 +84,7 @@ interface Parts {
   readonly loop: HostLoop
   readonly forwards: ForwardTable
   readonly captures: Captures
-  readonly config: GuestConfig
+  readonly policy: Policy
 }
 
 /** @throws ConfigError that names the field */
@@ -108,6 +126,14 @@ export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposabl
       throw new ConfigError("signal", "must be an AbortSignal")
     }
     checkCapture("capture", config.capture)
+    config.services?.forEach((service, index) => checkService(`services[${index}]`, service))
+    if (config.onFlow !== undefined && typeof config.onFlow !== "function") {
+      throw new ConfigError("onFlow", "must be a function")
+    }
+    const deadline = config.onFlowDeadlineMs ?? 1
+    if (!Number.isInteger(deadline) || deadline < 1 || deadline > DEADLINE_MS_MAX) {
+      throw new ConfigError("onFlowDeadlineMs", `must be 1…${DEADLINE_MS_MAX} milliseconds`)
+    }
     this.#config = config
     this.#options = { ...readNetwork(config, OWN_FIELDS), followHost: config.followHost ?? true }
   }
@@ -182,13 +208,17 @@ export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposabl
     }
     const logger = new Logger({ level: LEVEL.info, stderr: (line) => void this.emit("log", "info", line.trimEnd()) })
     const isNamespace = this.#config.guest.kind === "namespace"
+    const { services = [], onFlow, onFlowDeadlineMs } = this.#config
+    const policy = new Policy(services, undefined, onFlow, wake)
     const assembly = assemble(options, config, kernel, link, [], logger, {
       log,
       onFlow: (row, begins) => this.#flow(row, begins),
+      policy: policy.options(onFlowDeadlineMs),
       ...(isNamespace ? { splice: { inbound: true, toLoopback: false } } : {}),
     })
     this.#undo.push(() => assembly.close())
     const { engine } = assembly
+    policy.attach(engine.policy)
     this.#undo.push(() => engine.close())
     const ports = portContext(options, config, false)
     const chores = new Chores()
@@ -220,7 +250,7 @@ export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposabl
       loop.leave()
       forwards.abandon()
     })
-    return { kernel, engine, link, loop, forwards, captures, config }
+    return { kernel, engine, link, loop, forwards, captures, policy }
   }
 
   #openLink(config: GuestConfig, kernel: NativeKernel, wake: () => void): Link {
@@ -357,6 +387,11 @@ export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposabl
   /** Rules that are served. */
   forwards(): Forward[] {
     return this.#parts?.forwards.list() ?? []
+  }
+
+  /** Begins to be a TCP service at an address of the guest's network. @throws ConfigError, EngineError */
+  serve(service: ServiceConfig): Service {
+    return this.#running().policy.serve(checkService("service", service))
   }
 
   /** Captures the guest's frames. @throws ConfigError, EngineError */
