@@ -67,7 +67,9 @@ int32_t closeFileSystem(bool signals) {
 #endif
 }
 
-void limit(__rlimit_resource_t resource, bool toCurrent) {
+/** @param resource RLIMIT_…, whose type differs between C libraries */
+template <typename Resource>
+void limit(Resource resource, bool toCurrent) {
   rlimit value{};
   if (getrlimit(resource, &value) < 0) return;
   value.rlim_max = value.rlim_cur = toCurrent ? value.rlim_cur : 0;

@@ -70,6 +70,10 @@ void onViolation(int, siginfo_t* info, void*) {
  * pages will come from a reserve of so many bytes. @returns 0 or -errno */
 napi_value reserveMemory(napi_env env, napi_callback_info info) {
   const Arguments in(env, info);
+#ifndef M_ARENA_MAX
+  // Another C library than glibc: its malloc can't be kept from mapping memory, so there is no seal.
+  return in.result(-ENOSYS);
+#else
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_ARENA_MAX, 1);
@@ -78,6 +82,7 @@ napi_value reserveMemory(napi_env env, napi_callback_info info) {
   if (!block) return in.result(-ENOMEM);
   free(block);
   return in.result(reservePages(static_cast<size_t>(in.integer(1))));
+#endif
 }
 
 /** Whether malloc has mapped blocks on their own, by number: freeing one is a system call. The launcher sees to it that it does not. */
@@ -85,7 +90,11 @@ bool hasMappedBlocks() {
   // mallinfo2 is not there before glibc 2.33; a number of blocks fits into an int.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#ifdef M_ARENA_MAX
   return mallinfo().hblks != 0;
+#else
+  return false;
+#endif
 #pragma GCC diagnostic pop
 }
 

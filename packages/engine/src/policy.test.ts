@@ -68,7 +68,11 @@ describe("a service that is the program", () => {
     const service = engine.serve({
       address: "192.0.2.99",
       port: 7,
-      onConnection: (socket) => void socket.on("error", () => {}).resume().end(megabyte),
+      onConnection: (socket) =>
+        void socket
+          .on("error", () => {})
+          .resume()
+          .end(megabyte),
     })
     expect(() => engine.serve({ address: "192.0.2.99", port: 7, onConnection: greet })).toThrow(/already/)
     const got = await talk(guest, "192.0.2.99", 7)
@@ -107,12 +111,7 @@ describe("a decision about a flow", () => {
     expect(await talk(guest, "198.51.100.1", 80)).toBe("the server")
     expect(await talk(guest, "198.51.100.2", 80)).toBe("hello 192.0.2.15, ME")
     await expect(guest.connect("198.51.100.3", 80).opened).rejects.toThrow("reset")
-    expect(asked).toEqual([
-      `tcp ${HOST}:${port}`,
-      "tcp 198.51.100.1:80",
-      "tcp 198.51.100.2:80",
-      "tcp 198.51.100.3:80",
-    ])
+    expect(asked).toEqual([`tcp ${HOST}:${port}`, "tcp 198.51.100.1:80", "tcp 198.51.100.2:80", "tcp 198.51.100.3:80"])
     expect(engine.stats()).toMatchObject({ policyAllowed: 1, policyRedirected: 2, policyRefused: 1, policyFailures: 0 })
   })
 

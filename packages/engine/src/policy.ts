@@ -23,7 +23,12 @@ export type StreamHandler = (socket: Socket, flow: FlowQuestion) => void
 /** What becomes of a flow: core's decisions, and connections (TCP, the guest's) to a handler in the program. */
 export type FlowDecision =
   | Decision
-  | { readonly action: "redirect"; readonly handler: StreamHandler; readonly limit?: RateLimit; readonly label?: string }
+  | {
+      readonly action: "redirect"
+      readonly handler: StreamHandler
+      readonly limit?: RateLimit
+      readonly label?: string
+    }
 
 /** Asked once for each flow, before anything is opened for it. A flow whose answer is a promise waits for it. */
 export type FlowHandler = (flow: FlowQuestion) => FlowDecision | Promise<FlowDecision>
