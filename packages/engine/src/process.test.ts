@@ -1,7 +1,10 @@
 /** What an engine means for the process around it: whether it goes on, workers, errors of callbacks. Each test is a program. */
 import { spawn } from "node:child_process"
 import { join } from "node:path"
-import { expect, it } from "vitest"
+import { expect, it, vi } from "vitest"
+
+// A program takes a second to start; on a machine with much to do, twenty.
+vi.setConfig({ testTimeout: 110_000 })
 
 const PRELUDE = `
   import { createEngine, MemoryLink, startEngine } from ${JSON.stringify(new URL("./index.ts", import.meta.url).href)}
@@ -17,7 +20,7 @@ function run(program: string): Promise<{ out: string; code: number | string | nu
   let out = ""
   child.stdout.on("data", (chunk) => (out += String(chunk)))
   child.stderr.on("data", (chunk) => (out += String(chunk)))
-  const timer = setTimeout(() => child.kill("SIGKILL"), 25_000)
+  const timer = setTimeout(() => child.kill("SIGKILL"), 100_000)
   return new Promise((resolve) => {
     child.on("close", (code, signal) => {
       clearTimeout(timer)
