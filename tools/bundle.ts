@@ -3,8 +3,12 @@
  *
  *   dist/bin/passt                 the launcher
  *   dist/bin/pasta                 a copy of it: it goes by its name
- *   dist/lib/passt/passt.mjs       the programs, one file each
+ *   dist/lib/passt/passt.js        the programs, one script each
+ *   dist/lib/passt/pasta.js
+ *   dist/lib/passt/passt.mjs       what runs them (tools/bundle/loader.mjs)
  *   dist/lib/passt/pasta.mjs
+ *   dist/lib/passt/passt.cache     what V8 has made of them, for the next one to begin with (tools/bundle/rehearse.ts)
+ *   dist/lib/passt/pasta.cache
  *   dist/bin/passtctl              a script that runs dist/lib/passt/passtctl.mjs
  *   dist/lib/passt/kubevirt-binding.mjs   the sidecar of virtual machines in KubeVirt
  *   dist/bin/passt-kubevirt        the same for passt-kubevirt.mjs, whose libraries' licences are beside it
@@ -42,6 +46,7 @@ import { rolldown } from "rolldown"
 import { VERSION } from "../packages/program/src/version.ts"
 import { COMPLETION_PATHS, SHELLS, writeCompletions } from "../packages/cli/src/completions.ts"
 import { PLUGIN, PROCESSORS, pluginPath } from "../apps/kubevirt-cni/src/processors.ts"
+import { rehearse } from "./bundle/rehearse.ts"
 import { writeDeploy } from "../apps/passt-kubevirt/src/write-deploy.ts"
 import { manualPage } from "../packages/cli/src/man.ts"
 import { bundleSidecar } from "../apps/kubevirt-binding/image/bundle.ts"
@@ -83,20 +88,34 @@ function place(from: string, to: string, mode: number): void {
 
 for (const folder of [lib, bin, man]) mkdirSync(folder, { recursive: true })
 
-for (const program of [...PROGRAMS, ...SCRIPTS]) {
+/** @param format of one file: a function's body, or a module @returns its text */
+async function bundle(program: string, format: "cjs" | "esm"): Promise<string> {
   const build = await rolldown({
     input: join(root, `apps/${program}/src/main.ts`),
     platform: "node",
     // Workspace packages are TypeScript and go into the bundle; only Node's own modules stay outside.
     external: /^node:/,
   })
-  const { output } = await build.write({ file: join(lib, `${program}.mjs`), format: "esm", sourcemap: false })
+  // Names stay, for messages and for who reads them.
+  const minify = format === "cjs" ? { compress: true, mangle: false, codegen: true } : false
+  const { output } = await build.generate({ format, sourcemap: false, minify })
   const foreign = output.flatMap((chunk) => (chunk.type === "chunk" ? chunk.moduleIds : []))
   const notices = licences(foreign.filter((path) => path.includes("/node_modules/")))
   if (notices.trim() !== "") writeFileSync(join(lib, `LICENSES.${program}`), notices)
   await build.close()
+  return output[0].code
 }
 
+/** One byte a character, in memory as well. Only strings have others: there are no comments left. */
+const ascii = (text: string): string =>
+  text.replace(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
+for (const program of PROGRAMS) {
+  const code = ascii(await bundle(program, "cjs"))
+  writeFileSync(join(lib, `${program}.js`), `(function (require, __dirname) {${code}\n})\n`)
+  copyFileSync(join(root, "tools/bundle/loader.mjs"), join(lib, `${program}.mjs`))
+}
+for (const program of SCRIPTS) writeFileSync(join(lib, `${program}.mjs`), await bundle(program, "esm"))
 await bundleSidecar(join(lib, "kubevirt-binding.mjs"))
 
 place(join(root, "native/build/Release/passt.node"), join(lib, "passt.node"), 0o755)
@@ -131,6 +150,8 @@ if (!existsSync(installed) || statSync(installed).size !== statSync(node).size) 
 for (const licence of [join(dirname(node), "../LICENSE"), join(dirname(node), "LICENSE")]) {
   if (existsSync(licence)) copyFileSync(licence, join(lib, "LICENSE.node"))
 }
+
+for (const program of PROGRAMS) await rehearse(program, lib)
 
 const epoch = process.env["SOURCE_DATE_EPOCH"]
 const day = epoch === undefined ? new Date() : new Date(Number(epoch) * 1000)

@@ -4,16 +4,11 @@
  * is compiled here.
  */
 import { existsSync, readdirSync } from "node:fs"
-import { createRequire } from "node:module"
-import { fileURLToPath } from "node:url"
-
 import type { Addon } from "./addon.ts"
 
-const CANDIDATES: readonly URL[] = [
-  new URL("./passt.node", import.meta.url),
-  new URL("../build/Release/passt.node", import.meta.url),
-]
-const PREBUILDS: URL = new URL("../prebuilds/", import.meta.url)
+const at = (place: string): string => `${import.meta.dirname}/${place}`
+const CANDIDATES: readonly string[] = [at("passt.node"), at("../build/Release/passt.node")]
+const PREBUILDS: string = at("../prebuilds")
 
 /** What node was built for, as prebuilt addons are named: "linux-x64-glibc". */
 function platform(): string {
@@ -29,13 +24,12 @@ function platform(): string {
 }
 
 function find(): string {
-  const built = CANDIDATES.map((url) => fileURLToPath(url)).find((path) => existsSync(path))
+  const built = CANDIDATES.find((path) => existsSync(path))
   if (built !== undefined) return built
   const name = platform()
-  const path = fileURLToPath(new URL(`${name}.node`, PREBUILDS))
+  const path = `${PREBUILDS}/${name}.node`
   if (existsSync(path)) return path
-  const folder = fileURLToPath(PREBUILDS)
-  const there = existsSync(folder) ? readdirSync(folder).map((file) => file.replace(/\.node$/, "")) : []
+  const there = existsSync(PREBUILDS) ? readdirSync(PREBUILDS).map((file) => file.replace(/\.node$/, "")) : []
   if (there.length === 0) throw new Error(`@passt/native: no addon for ${name}: this package was not built`)
   throw new Error(`@passt/native: no addon for ${name}, only for ${there.join(", ")}`)
 }
@@ -43,7 +37,10 @@ function find(): string {
 function load(): Addon {
   const path = find()
   try {
-    return createRequire(import.meta.url)(path) as Addon
+    // As `require` does, which would bring along a module loader that nobody else needs.
+    const module = { exports: {} }
+    process.dlopen(module, path)
+    return module.exports as Addon
   } catch (cause) {
     throw new Error(`@passt/native: cannot load ${path}: ${(cause as Error).message}`, { cause })
   }
