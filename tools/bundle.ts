@@ -103,6 +103,7 @@ async function bundle(program: string, format: "cjs" | "esm"): Promise<string> {
   const notices = licences(foreign.filter((path) => path.includes("/node_modules/")))
   if (notices.trim() !== "") writeFileSync(join(lib, `LICENSES.${program}`), notices)
   await build.close()
+  if (output.length > 1) throw new Error(`${program}: more than one file`)
   return output[0].code
 }
 
