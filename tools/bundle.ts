@@ -144,6 +144,13 @@ for (const program of SCRIPTS) {
 }
 writeDeploy(join(root, "dist/share/kubevirt"))
 
+// The same as a package for npm, which brings its libraries along and needs nothing but Node.js.
+const npm = join(root, "apps/passt-kubevirt/dist/npm")
+writeDeploy(join(npm, "kubevirt"))
+const command = readFileSync(join(lib, "passt-kubevirt.mjs"), "utf8")
+writeFileSync(join(npm, "passt-kubevirt.mjs"), `#!/usr/bin/env node\n${command}`, { mode: 0o755 })
+copyFileSync(join(lib, "LICENSES.passt-kubevirt"), join(npm, "LICENSES"))
+
 // The runtime that runs this script is the one that the workspace pins.
 const node = realpathSync(process.execPath)
 const installed = join(lib, "node")

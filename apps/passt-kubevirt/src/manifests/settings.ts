@@ -50,7 +50,7 @@ export const NAME = "passt-kubevirt"
 export const PLUGIN_FILE = "passt-kubevirt-cni"
 export const MANAGED_BY = "app.kubernetes.io/managed-by"
 /** Where images have the plugin. */
-export const PLUGIN_IN_IMAGE: string = `/cni/${PLUGIN_FILE}`
+export const PLUGIN_IN_IMAGE: string = `/usr/bin/${PLUGIN_FILE}`
 export const LABELS: Readonly<Record<string, string>> = {
   "app.kubernetes.io/name": NAME,
   "app.kubernetes.io/component": "network-binding",
