@@ -26,6 +26,7 @@ export const NEEDS = {
   ping: program("ping", "iputils-ping"),
   traceroute: program("traceroute", "traceroute"),
   socat: program("socat", "socat"),
+  strace: program("strace", "strace"),
   udhcpc: program("udhcpc", "udhcpc"),
   dhclient: program("dhclient", "isc-dhcp-client"),
   dhcpcd: program("dhcpcd", "dhcpcd5"),
