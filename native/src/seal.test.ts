@@ -4,7 +4,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { describe, expect, it } from "vitest"
+import { afterAll, describe, expect, it } from "vitest"
 import { enterNamespace } from "./test-support/child.ts"
 
 const url = (name: string): string => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)))
@@ -12,6 +12,26 @@ const possible = Array.isArray(enterNamespace("true"))
 if (!possible) console.log("skipped, tests of the seal: no user namespaces")
 /** As the launcher does. */
 const GLIBC_TUNABLES = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1073741824:glibc.malloc.arena_max=1"
+/** An addon that makes any system call; empty without a compiler. */
+const FOLDER = mkdtempSync(join(tmpdir(), "passt-wall-"))
+const RAW = compileRaw()
+afterAll(() => rmSync(FOLDER, { recursive: true }))
+
+function compileRaw(): string {
+  const root = fileURLToPath(new URL("..", import.meta.url))
+  const target = join(FOLDER, "raw.node")
+  const flags = [
+    "-std=c++20",
+    "-D_GNU_SOURCE",
+    "-fPIC",
+    "-shared",
+    `-I${join(root, "node_modules/node-api-headers/include")}`,
+  ]
+  const { status } = spawnSync("g++", [...flags, join(root, "cpp/test/raw-call.cc"), "-o", target])
+  if (status !== 0) console.log("skipped, raw calls into the wall: no g++")
+  return status === 0 ? target : ""
+}
+
 const FLAGS = ["--single-threaded", "--v8-pool-size=0", "--min-semi-space-size=2", "--max-semi-space-size=2"]
 
 /** Seals a process, and has it do something. */
@@ -29,6 +49,9 @@ function sealed(
     const say = (text) => fs.writeSync(1, text)
     const witness = { fd: ${fd > 2 ? 3 : fd}, sink: ${JSON.stringify(sink)}, name: "passt", elapsedMs: 2500 }
     void n, spawnSync
+    const raw = { exports: {} }
+    if (${JSON.stringify(RAW)} !== "") process.dlopen(raw, ${JSON.stringify(RAW)})
+    const call = raw.exports.call
     reserveMemory(40 << 20, 64 << 20)
     s.enterSandbox({ identity: null, userNamespace: true, pidNamespace: false, chrootFallback: false })
     s.giveUp(-1, false)
@@ -80,6 +103,35 @@ describe.runIf(possible)("a sealed process", () => {
     const { stdout, stderr, signal, status } = sealed(act)
     expect(stderr).toMatch(/^System call \d+ is forbidden once sealed: ending\n$/)
     expect([stdout, signal, status]).toEqual(["sealed ", "SIGSYS", null])
+  })
+
+  it.runIf(RAW !== "").each([
+    ["memory", `call("mmap", 0, 4096, 3, 0x22, -1, 0)`],
+    ["memory to execute", `call("mmap", 0, 4096, 7, 0x22, -1, 0)`],
+    ["a larger heap", `call("brk", 0)`],
+    ["memory that becomes executable", `call("mprotect", 0, 4096, 7)`],
+    ["the same by a key", `call("pkey_mprotect", 0, 4096, 7, 0)`],
+    ["memory that is given back", `call("munmap", 0, 4096)`],
+    ["memory that moves", `call("mremap", 0, 4096, 8192, 1)`],
+    ["a file without a name", `call("memfd_create", 0, 0)`],
+    ["faults to handle", `call("userfaultfd", 0)`],
+    ["a fork", `call("clone", 17, 0, 0, 0, 0)`],
+    ["a program by its descriptor", `call("execveat", 1, 0, 0, 0, 0x1000)`],
+    ["being traced", `call("ptrace", 0, 0, 0, 0)`],
+    ["another process's memory", `call("process_vm_readv", 1, 0, 0, 0, 0, 0)`],
+    ["killing", `call("kill", 1, 9)`],
+    ["a path", `call("openat", -100, 0, 0)`],
+    ["a raw socket", `call("socket", 2, 3, 1)`],
+    ["a packet socket", `call("socket", 17, 3, 768)`],
+    ["a UNIX socket", `call("socket", 1, 1, 0)`],
+    ["a namespace", `call("setns", 1, 0)`],
+    ["its own attributes", `call("prctl", 4, 1, 0, 0, 0)`],
+    ["a program in the kernel", `call("bpf", 0, 0, 0)`],
+    ["a ring of calls that no filter sees", `call("io_uring_setup", 8, 0)`],
+  ])("ends at a raw call for %s", (_what, act) => {
+    const { stdout, stderr, signal } = sealed(act)
+    expect(stderr).toMatch(/^System call \d+ is forbidden once sealed: ending\n$/)
+    expect([stdout, signal]).toEqual(["sealed ", "SIGSYS"])
   })
 
   it("does not survive by ignoring the signal", () => {
