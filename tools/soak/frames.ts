@@ -122,7 +122,8 @@ export function echo(from: Address, to: Address, identifier: number, sequence: n
 
 /** DHCPDISCOVER (1) or DHCPREQUEST (3) (RFC 2131). */
 export function dhcp(transaction: number, type: 1 | 3): Buffer {
-  const message = Buffer.alloc(244)
+  // As long as BOOTP's were (RFC 1542 section 2.1).
+  const message = Buffer.alloc(300)
   message.set([1, 1, 6, 0])
   message.writeUInt32BE(transaction >>> 0, 4)
   message.set(GUEST_MAC, 28)
