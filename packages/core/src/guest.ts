@@ -34,6 +34,9 @@ export class GuestState {
   readonly gateway6: AddressWords = new Int32Array(4)
   /** Our own link-local address on the link: the source of router advertisements. */
   readonly ourLinkLocal6: AddressWords = new Int32Array(4)
+  /** The IPv6 gateway that the user has given: unless it is link-local, our own address towards others than link-local ones. All
+   * zero: none. */
+  readonly ourAddress6: AddressWords = new Int32Array(4)
   /** MTU to announce, bytes of IP packet; 0: announce none. */
   mtu = 65520
 }

@@ -56,6 +56,7 @@ export function describeGuest(options: CommonOptions): GuestConfig {
   applyToGuest(host, guest)
   guest.mtu = options.mtu
   if (options.mac) guest.ourMac.set(options.mac)
+  if (options.gateway.v6) guest.ourAddress6.set(options.gateway.v6)
   const resolvConf = readResolvers()
   return { host, guest, resolvConf, ...decide(options, host, resolvConf) }
 }

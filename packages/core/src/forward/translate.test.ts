@@ -115,6 +115,19 @@ describe("to the guest", () => {
     for (const a of ["::1", "::", "2001:db8::15", "2001:db8::16"]) expect([a, inbound(t, a)]).toEqual([a, "fe80::1"])
   })
 
+  test("that is the IPv6 gateway that was given, if the guest has an address of its scope", () => {
+    const t = translator({})
+    guest.ourAddress6.set(words("2001:db8::1"))
+    expect(inbound(t, "::1")).toBe("2001:db8::1")
+    expect(inbound(t, "2001:db8::15")).toBe("2001:db8::1")
+    guest.address6.fill(0)
+    expect(inbound(t, "::1")).toBe("fe80::1")
+    guest.seen6.set(words("2001:db8::16"))
+    expect(inbound(t, "::1")).toBe("2001:db8::1")
+    guest.ourAddress6.set(words("fe80::99"))
+    expect(inbound(t, "::1")).toBe("fe80::1")
+  })
+
   test("without an address of our own the flow is refused", () => {
     guest.gateway4.fill(0)
     guest.ourLinkLocal6.fill(0)

@@ -13,7 +13,8 @@
  *   127.0.0.1, ::1                         → the address that stands for the host's loopback, if any
  *   the address assigned to the guest      → the address that stands for it, if any
  *   what the guest can reach               → unchanged
- *   what it can't (other loopback, 0.0.0.0, its own address) → our address on the link: the IPv4 gateway, our link-local
+ *   what it can't (other loopback, 0.0.0.0, its own address) → our address on the link: the IPv4 gateway; the IPv6 gateway if
+ *     the user has given one, else our link-local
  */
 import type { GuestState } from "../guest.ts"
 import { copy, equal, isLinkLocal, isLoopback, isMapped, isUnspecified, setMapped } from "../wire/address.ts"
@@ -149,10 +150,18 @@ export class Translator {
       copy(to, ti, from, fi)
       return true
     }
-    const ours = v4 ? guest.gateway4 : guest.ourLinkLocal6
+    const ours = v4 ? guest.gateway4 : this.#ours6()
     if (isUnspecified(ours, 0)) return false
     copy(to, ti, ours, 0)
     return true
+  }
+
+  /** Link-local packets don't leave their link (RFC 4291 section 2.5.6), and behind the guest there may be networks of containers. */
+  #ours6(): Int32Array {
+    const { seen6, address6, ourAddress6, ourLinkLocal6 } = this.#guest
+    const isKnown = !isUnspecified(seen6, 0) || !isUnspecified(address6, 0)
+    const isGlobal = !isUnspecified(ourAddress6, 0) && !isLinkLocal(ourAddress6, 0)
+    return isKnown && isGlobal ? ourAddress6 : ourLinkLocal6
   }
 
   /** The guest's address that an inbound flow goes to: what was seen in its traffic, else what was assigned; the
