@@ -77,6 +77,7 @@ function build() {
     env: { ...env, TURBO_TELEMETRY_DISABLED: "1" },
   })
   run("node", ["tools/bundle.ts"])
+  run("node", ["tools/api/generate.ts", "dist/share/doc/passt/api"])
 }
 
 const [task, ...args] = process.argv.slice(2)

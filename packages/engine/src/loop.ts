@@ -2,7 +2,7 @@
  * The engine's turns in Node's own loop, beside the program's work: as many as a budget of time allows, then everybody else is served.
  *
  * ```
- *   descriptor ready, or due ─▶ turn, turn, … until idle, or 2 ms ─▶ due later: timer │ more at once: the loop's next round
+ *   descriptor ready, or due ─▶ turn, turn, … until idle, or 1 ms ─▶ due later: timer │ more at once: the loop's next round
  * ```
  */
 import type { Engine } from "@passt/core"
@@ -10,7 +10,7 @@ import type { NativeKernel } from "@passt/native"
 import type { Chores } from "@passt/program"
 
 /** How long turns go on before the rest of the program is served, microseconds. */
-const BUDGET_MICROS = 2000
+const BUDGET_MICROS = 1000
 
 export class HostLoop {
   readonly #kernel: NativeKernel
