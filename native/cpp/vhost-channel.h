@@ -32,6 +32,8 @@ class VhostChannel {
    * @returns its length, 0 as long as it is not whole, or -errno: ECONNRESET at the end of the stream, EMSGSIZE for a size
    * beyond `payloadMax`, E2BIG for too many descriptors */
   int32_t read(int fd, uint8_t* message);
+  /** Sends a reply at once. @param descriptor goes with it; -1: none @returns 0 or -errno; -EAGAIN if it is not taken whole */
+  static int32_t send(int fd, const uint8_t* bytes, size_t length, int descriptor);
   /** Begins another message. Descriptors that were not taken are closed. */
   void clear();
 

@@ -65,6 +65,7 @@ static void acceptClients(VhostLink& link) {
 static int32_t readMessage(VhostLink& link) {
   if (!link.engine.sourceEvents[link.source]) return 0;
   acceptClients(link);
+  readState(link);
   if (link.clientFd < 0) {
     link.engine.sourceEvents[link.source] = 0;
     return 0;
@@ -87,12 +88,13 @@ static int32_t readMessage(VhostLink& link) {
  * @returns 0, or -errno if the reply could not be sent at once */
 static int32_t endMessage(VhostLink& link, int32_t bytes) {
   link.channel.clear();
-  if (link.clientFd < 0 || bytes <= 0) return 0;
-  if (bytes > static_cast<int32_t>(VhostChannel::messageMax)) return -EINVAL;
-  // seccomp[vhost-user]: sendto
-  const ssize_t sent = send(link.clientFd, link.reply, static_cast<size_t>(bytes), MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent < 0) return -errno;
-  return sent == bytes ? 0 : -EAGAIN;
+  const int fd = link.replyFd;
+  link.replyFd = -1;
+  int32_t error = 0;
+  if (bytes > static_cast<int32_t>(VhostChannel::messageMax)) error = -EINVAL;
+  else if (link.clientFd >= 0 && bytes > 0) error = VhostChannel::send(link.clientFd, link.reply, static_cast<size_t>(bytes), fd);
+  if (fd >= 0) ::close(fd);
+  return error;
 }
 
 /** Puts the listening socket and the client, now and later ones, and their kicks into the engine's epoll set under one ref. */

@@ -1,31 +1,34 @@
 /**
- * What a front-end's messages set up: guest memory, features, rings, and the log of what was written.
+ * What a front-end's messages set up: guest memory, features, rings, and the tracking of buffers in flight.
  *
  * The session (packages/transport-vhost) has checked the order and the form of the messages; numbers are checked here all the same,
  * where they become addresses and sizes.
  */
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
 
+#include "vhost-inflight.h"
 #include "vhost-link.h"
 
 namespace passt {
 
 void ringsChanged(VhostLink& link) {
-  bool connected = false;
+  link.receiverCount = 0;
   int32_t broken = 0;
   for (int32_t i = 0; i < ringMax; i++) {
     const Ring& ring = link.rings[i];
-    if (i % 2 == 0 && ring.running() && ring.enabled) connected = true;
+    if (i % 2 == 0 && ring.running() && ring.enabled) link.receivers[link.receiverCount++] = i / 2;
     broken += ring.broken();
     // What came before it was watched.
     if (i % 2 == 1 && ring.running()) link.state[stateMore] = 1;
   }
   if (broken > link.brokenSeen) link.state[stateBrokenRings] += broken - link.brokenSeen;
   link.brokenSeen = broken;
+  const bool connected = link.receiverCount > 0;
   link.state[stateConnected] = connected;
   if (connected) return;
   link.transmit.clear();
@@ -42,19 +45,16 @@ void resetRings(VhostLink& link) {
     unwatchKick(link, ring);
     ring.reset();
   }
+  link.steering.clear();
   ringsChanged(link);
   link.state[stateMore] = 0;
 }
 
-static void forgetLog(VhostLink& link) {
-  link.memory.stopLog();
-  if (link.logFd >= 0) ::close(link.logFd);
-  link.logFd = -1;
-}
-
 void forgetDevice(VhostLink& link) {
   resetRings(link);
-  forgetLog(link);
+  forgetMigration(link);
+  forgetDescriptor(&link.replyFd);
+  link.memory.unmapInflight();
   link.memory.clear();
   link.features = 0;
   link.headerBytes = vnetHeaderBytes;
@@ -96,14 +96,6 @@ static napi_value removeMemory(napi_env env, napi_callback_info info) {
   return in.result(error);
 }
 
-/** startLog(descriptor, size, offset) */
-static napi_value startLog(napi_env env, napi_callback_info info) {
-  const Arguments in(env, info);
-  auto& link = in.self<VhostLink>();
-  const int fd = link.channel.look(in.integer(0));
-  return in.result(fd < 0 ? -EBADF : link.memory.startLog(fd, in.word64(1), in.word64(2)));
-}
-
 /** setFeatures(bits): what was negotiated. */
 static napi_value setFeatures(napi_env env, napi_callback_info info) {
   const Arguments in(env, info);
@@ -112,7 +104,7 @@ static napi_value setFeatures(napi_env env, napi_callback_info info) {
   const bool counted = link.has(featureVersion1) || link.has(featureMergeable);
   link.headerBytes = vnetHeaderBytes + (counted ? 2 : 0);
   if (!link.has(featureLogAll)) link.memory.stopLog();
-  for (Ring& ring : link.rings) ring.setEventIndex(link.has(featureEventIndex));
+  for (Ring& ring : link.rings) ring.setLayout(link.has(featurePacked), link.has(featureEventIndex));
   return in.result(0);
 }
 
@@ -136,7 +128,8 @@ static napi_value setRingAddresses(napi_env env, napi_callback_info info) {
   addresses.used = in.word64(3);
   addresses.available = in.word64(4);
   addresses.log = in.word64(5);
-  const int32_t error = ring->setAddresses(link.memory, addresses);
+  int32_t error = ring->setAddresses(link.memory, addresses);
+  if (!error) error = ring->beginInflight();
   ringsChanged(link);
   return in.result(error);
 }
@@ -144,9 +137,9 @@ static napi_value setRingAddresses(napi_env env, napi_callback_info info) {
 static int32_t setRingBase(VhostLink& link, int32_t index, int32_t base) {
   Ring* const ring = ringAt(link, index);
   if (!ring) return -EINVAL;
-  ring->setBase(static_cast<uint16_t>(base));
+  const int32_t error = ring->setBase(static_cast<uint16_t>(base));
   ringsChanged(link);
-  return 0;
+  return error;
 }
 
 /** Stops a ring. @returns the next entry that it would have taken */
@@ -159,8 +152,7 @@ static int32_t stopRing(VhostLink& link, int32_t index) {
   return ring->base();
 }
 
-/** Takes a descriptor of the message for us to use, which must not block. @returns it, or -errno */
-static int32_t takeDescriptor(VhostLink& link, int32_t descriptor) {
+int32_t takeDescriptor(VhostLink& link, int32_t descriptor) {
   const int fd = link.channel.take(descriptor);
   if (fd < 0) return -EBADF;
   // seccomp[vhost-user]: fcntl(_, F_GETFL|F_SETFL)
@@ -186,8 +178,13 @@ static int32_t setRingKick(VhostLink& link, int32_t index, int32_t descriptor) {
   }
   unwatchKick(link, *ring);
   ring->setKick(fd);
+  const int32_t begun = ring->beginInflight();
+  if (begun) {
+    unwatchKick(link, *ring);
+    ring->setKick(-1);
+  }
   ringsChanged(link);
-  return 0;
+  return begun;
 }
 
 /** Sets what wakes the driver; -1: nothing does. */
@@ -222,27 +219,56 @@ static int32_t resetDevice(VhostLink& link) {
   return 0;
 }
 
-/** Sets what is written to when something was logged; -1: nothing is. */
-static int32_t setLogFd(VhostLink& link, int32_t descriptor) {
-  const int32_t fd = descriptor < 0 ? -1 : takeDescriptor(link, descriptor);
-  if (descriptor >= 0 && fd < 0) return fd;
-  if (link.logFd >= 0) ::close(link.logFd);
-  link.logFd = fd;
-  return 0;
+/** Bytes to track buffers in, of all queues; 0 for numbers that make no sense. */
+static uint64_t inflightBytes(const VhostLink& link, int32_t queues, int32_t entries) {
+  const bool sane = queues > 0 && queues <= ringMax && entries > 0 && entries <= static_cast<int32_t>(Ring::sizeMax);
+  if (!sane) return 0;
+  return static_cast<uint64_t>(queues) * inflight::queueBytes(static_cast<uint32_t>(entries), link.has(featurePacked));
 }
 
-void tellLogged(VhostLink& link) {
-  if (!link.memory.takeNoted() || link.logFd < 0) return;
-  const uint64_t one = 1;
-  if (write(link.logFd, &one, sizeof one) < 0) return;
+/** Makes a file to track buffers in, which goes with the reply. @returns its bytes, or -errno */
+static int32_t makeInflight(VhostLink& link, int32_t queues, int32_t entries) {
+  const uint64_t bytes = inflightBytes(link, queues, entries);
+  if (bytes == 0) return -EINVAL;
+  // seccomp[vhost-user]: memfd_create
+  const int fd = memfd_create("vhost-inflight", MFD_CLOEXEC);
+  if (fd < 0) return -errno;
+  // seccomp[vhost-user]: ftruncate
+  if (ftruncate(fd, static_cast<off_t>(bytes)) < 0) {
+    const int error = errno;
+    ::close(fd);
+    return -error;
+  }
+  forgetDescriptor(&link.replyFd);
+  link.replyFd = fd;
+  return static_cast<int32_t>(bytes);
+}
+
+/** setInflight(descriptor, size, offset, queues, entries): tracks buffers in a file from now on. */
+static napi_value setInflight(napi_env env, napi_callback_info info) {
+  const Arguments in(env, info);
+  auto& link = in.self<VhostLink>();
+  const int fd = link.channel.look(in.integer(0));
+  const uint64_t size = in.word64(1), offset = in.word64(2);
+  const int32_t queues = in.integer(3), entries = in.integer(4);
+  const uint64_t bytes = inflightBytes(link, queues, entries);
+  if (fd < 0) return in.result(-EBADF);
+  // Words in it are read and written whole.
+  if (bytes == 0 || size < bytes || offset % alignof(uint64_t) != 0) return in.result(-EINVAL);
+  for (Ring& ring : link.rings) ring.setInflight(nullptr, 0);
+  uint8_t* at = nullptr;
+  const int32_t error = link.memory.mapInflight(fd, size, offset, &at);
+  const uint64_t each = bytes / static_cast<uint64_t>(queues);
+  for (int32_t i = 0; i < queues && !error; i++) {
+    link.rings[i].setInflight(at + each * static_cast<uint64_t>(i), static_cast<uint32_t>(entries));
+  }
+  return in.result(error);
 }
 
 void defineDevice(napi_env env, napi_value object, VhostLink* link) {
   defineHot<clearMemory>(env, object, "clearMemory", link);
   define(env, object, "addMemory", addMemory, link);
   define(env, object, "removeMemory", removeMemory, link);
-  define(env, object, "startLog", startLog, link);
-  defineHot<setLogFd>(env, object, "setLogFd", link);
   define(env, object, "setFeatures", setFeatures, link);
   defineHot<setRingSize>(env, object, "setRingSize", link);
   define(env, object, "setRingAddresses", setRingAddresses, link);
@@ -252,6 +278,8 @@ void defineDevice(napi_env env, napi_value object, VhostLink* link) {
   defineHot<setRingCall>(env, object, "setRingCall", link);
   defineHot<setRingError>(env, object, "setRingError", link);
   defineHot<enableRing>(env, object, "enableRing", link);
+  defineHot<makeInflight>(env, object, "makeInflight", link);
+  define(env, object, "setInflight", setInflight, link);
   defineHot<resetDevice>(env, object, "resetDevice", link);
 }
 

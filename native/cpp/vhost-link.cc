@@ -57,6 +57,7 @@ static napi_value createVhostLink(napi_env env, napi_callback_info info) {
   napi_create_object(env, &object);
   defineConnection(env, object, link);
   defineDevice(env, object, link);
+  defineMigration(env, object, link);
   defineReceive(env, object, link);
   defineSend(env, object, link);
   return object;

@@ -4,9 +4,11 @@
  * ```
  *   vhost-connection.cc   front-ends that come and go, their messages
  *   vhost-device.cc       what messages set up: memory, features, rings
+ *   vhost-migration.cc    the log of what was written, and our state
  *   vhost-receive.cc      frames from the guest
  *   vhost-place.cc        one frame into the buffers of a receive queue
  *   vhost-send.cc         frames to the guest
+ *   vhost-steering.cc     on which of its queues
  * ```
  */
 #pragma once
@@ -23,6 +25,7 @@
 #include "vhost-channel.h"
 #include "vhost-memory.h"
 #include "vhost-ring.h"
+#include "vhost-steering.h"
 #include "vnet-header.h"
 
 namespace passt {
@@ -35,7 +38,10 @@ constexpr int32_t ringMax = 2 * pairMax;
 constexpr int32_t vnetHeaderMax = vnetHeaderBytes + 2;
 
 /** Pieces of guest memory of one frame, at most: of one chain, or of those that the driver gave for a frame. */
-constexpr int32_t pieceMax = Ring::stepsMax + 64;
+constexpr int32_t pieceMax = stepsMax + 64;
+
+/** Bytes of a device's state that are kept; what is beyond is read and forgotten. */
+constexpr size_t stateBytesMax = 256;
 
 /** Feature bits that the data path depends on (VIRTIO 1.2 sections 5.1.3 and 6). */
 constexpr uint64_t featureGuestChecksum = uint64_t{1} << 1;
@@ -45,6 +51,7 @@ constexpr uint64_t featureMergeable = uint64_t{1} << 15;
 constexpr uint64_t featureLogAll = uint64_t{1} << 26;
 constexpr uint64_t featureEventIndex = uint64_t{1} << 29;
 constexpr uint64_t featureVersion1 = uint64_t{1} << 32;
+constexpr uint64_t featurePacked = uint64_t{1} << 34;
 constexpr uint64_t featureGuestUso4 = uint64_t{1} << 54;
 constexpr uint64_t featureGuestUso6 = uint64_t{1} << 55;
 
@@ -80,6 +87,12 @@ struct VhostLink : Owned {
   /** Of virtio's header: without VERSION_1, only drivers that merge buffers have the number of them (section 5.1.6.1). */
   int32_t headerBytes = vnetHeaderBytes;
   int logFd = -1;
+  /** Goes with the next reply. */
+  int replyFd = -1;
+  /** State of another back-end's that is being read, and how much of it came. */
+  int stateFd = -1;
+  size_t stateBytes = 0;
+  uint8_t stateBuffer[stateBytesMax];
   int32_t brokenSeen = 0;
   /** Transmit queue to begin the next batch with. */
   int32_t turn = 0;
@@ -87,10 +100,16 @@ struct VhostLink : Owned {
   GuestMemory memory;
   /** Even ones receive, odd ones transmit; from the driver's point of view. */
   Ring rings[ringMax];
+  /** Pairs whose receive queues take frames. */
+  int32_t receivers[pairMax];
+  int32_t receiverCount = 0;
+  Steering steering;
   Transmit transmit;
+  /** The queue of what `transmit` has prepared. */
+  Ring* prepared = nullptr;
   iovec pieces[pieceMax];
   /** The chains of one frame. */
-  uint16_t heads[pieceMax];
+  uint32_t tickets[pieceMax];
   uint64_t room[pieceMax];
 
   VhostLink(Engine& engine, int32_t* state, uint8_t* message, uint8_t* reply, uint32_t source)
@@ -98,11 +117,18 @@ struct VhostLink : Owned {
   ~VhostLink() override {
     if (listenFd >= 0) ::close(listenFd);
     if (clientFd >= 0) ::close(clientFd);
-    if (logFd >= 0) ::close(logFd);
+    for (const int fd : {logFd, replyFd, stateFd})
+      if (fd >= 0) ::close(fd);
   }
 
   bool has(uint64_t feature) const { return (features & feature) == feature; }
 };
+
+/** Closes a descriptor, if it is one. */
+inline void forgetDescriptor(int* fd) {
+  if (*fd >= 0) ::close(*fd);
+  *fd = -1;
+}
 
 // ---- vhost-connection.cc
 
@@ -117,6 +143,16 @@ void ringsChanged(VhostLink& link);
 void resetRings(VhostLink& link);
 /** Forgets all that was set up: memory, log, features and rings. */
 void forgetDevice(VhostLink& link);
+
+/** Takes a descriptor of the message for us to use, which must not block. @returns it, or -errno */
+int32_t takeDescriptor(VhostLink& link, int32_t descriptor);
+
+// ---- vhost-migration.cc
+
+/** Forgets log and state. */
+void forgetMigration(VhostLink& link);
+/** Reads on in the state that is being loaded, if one is. */
+void readState(VhostLink& link);
 /** Tells the front-end of a batch's entries in the log. */
 void tellLogged(VhostLink& link);
 
@@ -130,6 +166,7 @@ bool deliver(VhostLink& link, Ring& ring, const VnetHeader& vnet, const iovec* f
 
 void defineConnection(napi_env env, napi_value object, VhostLink* link);
 void defineDevice(napi_env env, napi_value object, VhostLink* link);
+void defineMigration(napi_env env, napi_value object, VhostLink* link);
 void defineReceive(napi_env env, napi_value object, VhostLink* link);
 void defineSend(napi_env env, napi_value object, VhostLink* link);
 

@@ -81,6 +81,7 @@ uint8_t* GuestMemory::freePlace(size_t bytes, size_t alignment) const {
   };
   for (bool moved = true; moved;) {
     moved = pass(logPlace_);
+    moved |= pass(inflightPlace_);
     for (int32_t i = 0; i < count_; i++) moved |= pass(regions_[i].place);
   }
   return at <= end && bytes <= end - at ? reinterpret_cast<uint8_t*>(at) : nullptr;
@@ -174,6 +175,11 @@ int32_t GuestMemory::startLog(int fd, uint64_t size, uint64_t offset) {
   return 0;
 }
 
+int32_t GuestMemory::mapInflight(int fd, uint64_t size, uint64_t offset, uint8_t** at) {
+  empty(inflightPlace_);
+  return map(fd, size, offset, &inflightPlace_, at);
+}
+
 void GuestMemory::stopLog() {
   empty(logPlace_);
   log_ = nullptr;
@@ -217,7 +223,7 @@ bool GuestMemory::mend(const void* at) {
     return place.bytes > 0 && byte >= place.at && byte < place.at + place.bytes &&
            mmap(place.at, place.bytes, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED;
   };
-  bool mended = mendPlace(logPlace_);
+  bool mended = mendPlace(logPlace_) || mendPlace(inflightPlace_);
   for (int32_t i = 0; i < count_ && !mended; i++) mended = mendPlace(regions_[i].place);
   if (mended) torn_ = 1;
   return mended;

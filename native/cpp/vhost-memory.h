@@ -78,6 +78,10 @@ class GuestMemory {
     return noted;
   }
 
+  /** Maps a file that is no memory of the guest's in the place of the last one. @returns 0 or -errno, as `add` */
+  int32_t mapInflight(int fd, uint64_t size, uint64_t offset, uint8_t** at);
+  void unmapInflight() { empty(inflightPlace_); }
+
   /** For the handler of SIGBUS: puts empty memory in the place of what is mapped at `at`. @returns whether it is ours */
   static bool mendAny(const void* at);
 
@@ -106,6 +110,7 @@ class GuestMemory {
   int32_t count_ = 0;
   mutable const Region* last_ = nullptr;
   Place logPlace_;
+  Place inflightPlace_;
   uint8_t* log_ = nullptr;
   uint64_t logBytes_ = 0;
   bool noted_ = false;

@@ -14,7 +14,7 @@ static Placed place(VhostLink& link, Ring& ring, const VnetHeader& vnet, const i
   auto left = static_cast<uint64_t>(link.headerBytes);
   for (int32_t i = 0; i < count; i++) left += frame[i].iov_len;
   const bool mergeable = link.has(featureMergeable);
-  const uint16_t position = ring.position();
+  const uint32_t position = ring.position();
   int32_t chains = 0;
   int32_t pieces = 0;
   bool malformed = false;
@@ -30,14 +30,14 @@ static Placed place(VhostLink& link, Ring& ring, const VnetHeader& vnet, const i
       if (!ring.broken()) ring.rewind(position);
       return Placed::noBuffers;
     }
-    link.heads[chains] = chain.head;
+    link.tickets[chains] = chain.ticket;
     link.room[chains] = chain.writableBytes;
     malformed = taken == Taken::malformed || chain.readable > 0 || chain.writableBytes == 0;
     pieces += chain.writable;
     got += chain.writableBytes;
   }
   if (malformed) {
-    for (int32_t i = 0; i < chains; i++) ring.giveBack(link.memory, link.heads[i], 0);
+    for (int32_t i = 0; i < chains; i++) ring.giveBack(link.memory, link.tickets[i], 0);
     return Placed::dropped;
   }
 
@@ -65,14 +65,14 @@ static Placed place(VhostLink& link, Ring& ring, const VnetHeader& vnet, const i
   for (int32_t i = 0; i < count; i++) put(static_cast<const uint8_t*>(frame[i].iov_base), frame[i].iov_len);
   for (int32_t i = 0; i < chains; i++) {
     const uint64_t written = left < link.room[i] ? left : link.room[i];
-    ring.giveBack(link.memory, link.heads[i], static_cast<uint32_t>(written));
+    ring.giveBack(link.memory, link.tickets[i], static_cast<uint32_t>(written));
     left -= written;
   }
   return Placed::yes;
 }
 
 /** A ring without buffers tells when there are some. @returns whether there are some by now */
-static bool awaitBuffers(Ring& ring) { return ring.running() && ring.wantKick(); }
+static bool awaitBuffers(VhostLink& link, Ring& ring) { return ring.running() && ring.wantKick(link.memory); }
 
 bool deliver(VhostLink& link, Ring& ring, const VnetHeader& vnet, const iovec* frame, int32_t count) {
   for (;;) {
@@ -87,8 +87,8 @@ bool deliver(VhostLink& link, Ring& ring, const VnetHeader& vnet, const iovec* f
     }
     // What was placed before must be seen, or the driver may wait for it before it supplies more.
     ring.publish(link.memory);
-    if (!awaitBuffers(ring)) return false;
-    ring.wantNoKick();
+    if (!awaitBuffers(link, ring)) return false;
+    ring.wantNoKick(link.memory);
   }
 }
 

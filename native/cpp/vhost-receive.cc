@@ -15,7 +15,7 @@ constexpr size_t frameAlignment = 64;
 static_assert(batchBytesMax + frameAlignment + superFrameMax <= rxArenaBytes, "a batch fits the area");
 
 /** Copies a chain's frame into the receive area, and describes it in a row. @returns bytes of the frame, 0: it is dropped */
-static size_t takeFrame(VhostLink& link, const Chain& chain, int32_t row, size_t at) {
+static size_t takeFrame(VhostLink& link, int32_t pair, const Chain& chain, int32_t row, size_t at) {
   Engine& engine = link.engine;
   const auto before = static_cast<size_t>(link.headerBytes);
   if (chain.readableBytes < before + etherHeaderBytes || chain.readableBytes > before + superFrameMax) return 0;
@@ -42,6 +42,7 @@ static size_t takeFrame(VhostLink& link, const Chain& chain, int32_t row, size_t
   int32_t flags = 0;
   int32_t segment = 0;
   if (!takeVnetHeader(vnet, length, &flags, &segment)) return 0;
+  if (link.receiverCount > 1) link.steering.sent(Steering::hashOf(engine.arena + at, length), pair);
   engine.column(columnOffset)[row] = static_cast<int32_t>(at);
   engine.column(columnLength)[row] = length;
   engine.column(columnWindow)[row] = length;
@@ -71,7 +72,7 @@ static int32_t receive(VhostLink& link) {
     const int32_t pair = (link.turn + i) % pairMax;
     Ring& ring = link.rings[2 * pair + 1];
     if (!ring.running()) continue;
-    ring.wantNoKick();
+    ring.wantNoKick(link.memory);
     for (;;) {
       if (chains == rxFrameMax || at >= batchBytesMax) {
         more = true;
@@ -81,24 +82,25 @@ static int32_t receive(VhostLink& link) {
       Chain chain;
       const Taken taken = ring.take(link.memory, &chain, link.pieces, pieceMax);
       if (taken == Taken::nothing) {
-        if (ring.broken() || !ring.wantKick()) break;
-        ring.wantNoKick();
+        if (ring.broken() || !ring.wantKick(link.memory)) break;
+        ring.wantNoKick(link.memory);
         continue;
       }
       chains++;
       // A ring that is not enabled is emptied (vhost-user's protocol, "Ring states").
-      const size_t bytes = taken == Taken::chain && ring.enabled ? takeFrame(link, chain, rows, at) : 0;
+      const size_t bytes = taken == Taken::chain && ring.enabled ? takeFrame(link, pair, chain, rows, at) : 0;
       if (bytes > 0) {
         rows++;
         at = (at + bytes + frameAlignment - 1) & ~(frameAlignment - 1);
       } else if (ring.enabled) {
         link.state[stateBadFrames]++;
       }
-      ring.giveBack(link.memory, chain.head, 0);
+      ring.giveBack(link.memory, chain.ticket, 0);
     }
     ring.publish(link.memory);
     broken |= ring.broken();
   }
+  if (rows > 0) link.steering.tick();
   tellLogged(link);
   if (engine.pcap) engine.pcap->flush();
   if (broken) ringsChanged(link);

@@ -12,6 +12,8 @@
 
 namespace passt {
 
+static bool takesFrames(const Ring& ring) { return ring.running() && ring.enabled; }
+
 /** Whether the driver finishes and cuts a row as it is. */
 static bool takesWhole(const VhostLink& link, int32_t row) {
   const int32_t flags = link.engine.column(columnFlags)[row];
@@ -92,34 +94,48 @@ static bool sendPrepared(VhostLink& link, Ring& ring) {
   return true;
 }
 
-/** Sends rows up to `to`, as far as there are buffers. @returns whether all are sent */
-static bool sendRows(VhostLink& link, Ring& ring, int32_t to) {
+/** The receive queue for a row, of those that take frames; there is at least one. */
+static Ring& receiver(VhostLink& link, int32_t row) {
+  if (link.receiverCount == 1) return link.rings[2 * link.receivers[0]];
+  const int32_t length = link.engine.column(columnLength)[row];
+  const uint8_t* const frame = link.engine.rowBytes(row, 0, length);
+  const uint32_t hash = frame ? Steering::hashOf(frame, length) : 0;
+  int32_t pair = link.steering.pairOf(hash);
+  if (pair < 0 || !takesFrames(link.rings[2 * pair])) pair = link.receivers[hash % static_cast<uint32_t>(link.receiverCount)];
+  return link.rings[2 * pair];
+}
+
+/** Sends rows up to `to`, as far as there are buffers. @returns null if all are sent, or the queue that has no buffers, or broke */
+static Ring* sendRows(VhostLink& link, int32_t to) {
   Transmit& transmit = link.transmit;
   const bool runs = link.has(featureGuestChecksum | featureGuestUso4 | featureGuestUso6);
   UdpRun run;
   for (;;) {
-    if (!sendPrepared(link, ring)) return false;
+    if (transmit.pieceCount() > 0) {
+      // What is left of an earlier flush; its queue may be gone by now.
+      if (!link.prepared || !takesFrames(*link.prepared)) link.prepared = &link.rings[2 * link.receivers[0]];
+      if (!sendPrepared(link, *link.prepared)) return link.prepared;
+    }
     const int32_t row = transmit.row();
-    if (row >= to) return true;
+    if (row >= to) return nullptr;
+    Ring& ring = receiver(link, row);
     if (runs && !transmit.inRow() && findUdpRun(link.engine, row, to, &run)) {
-      if (!sendRun(link, ring, run, row)) return false;
+      if (!sendRun(link, ring, run, row)) return &ring;
       transmit.skip(run.rows);
     } else if (transmit.inRow() || !takesWhole(link, row)) {
+      link.prepared = &ring;
       transmit.prepare(link.engine, row + 1);
     } else {
-      if (!sendRow(link, ring, row)) return false;
+      if (!sendRow(link, ring, row)) return &ring;
       transmit.skip(1);
     }
   }
 }
 
-/** The receive queue for frames to the guest: the first that runs. */
-static Ring* receiver(VhostLink& link) {
-  for (int32_t pair = 0; pair < pairMax; pair++) {
-    Ring& ring = link.rings[2 * pair];
-    if (ring.running() && ring.enabled) return &ring;
-  }
-  return nullptr;
+/** Shows the driver what was placed, on all queues. */
+static void publish(VhostLink& link) {
+  for (int32_t i = 0; i < link.receiverCount; i++) link.rings[2 * link.receivers[i]].publish(link.memory);
+  tellLogged(link);
 }
 
 /** Sends rows up to, not including, `to`. @returns bytes that still wait. */
@@ -127,23 +143,22 @@ static int32_t flush(VhostLink& link, int32_t to) {
   Engine& engine = link.engine;
   if (!engine.arena || to < rxFrameMax || to > frameMax) return -EINVAL;
   Transmit& transmit = link.transmit;
-  Ring* const ring = receiver(link);
-  if (!ring) {
-    transmit.clear();
-    return 0;
+  const Ring* full = nullptr;
+  while (link.receiverCount > 0) {
+    full = sendRows(link, to);
+    publish(link);
+    if (!full || !full->broken()) break;
+    // What was for it goes to another.
+    ringsChanged(link);
   }
-  const bool done = sendRows(link, *ring, to);
-  ring->publish(link.memory);
-  tellLogged(link);
   // The next `receive` finds it out.
   if (link.memory.torn()) link.state[stateMore] = 1;
   link.state[stateRefusedRows] += transmit.refused;
   transmit.refused = 0;
   if (engine.pcap) engine.pcap->flush();
-  if (done || ring->broken()) {
+  if (!full || link.receiverCount == 0) {
     transmit.clear();
     link.state[stateBlocked] = 0;
-    if (ring->broken()) ringsChanged(link);
     return 0;
   }
   link.state[stateBlocked] = 1;

@@ -148,6 +148,13 @@ export interface RawVhostLink {
   setRingCall(ring: number, descriptor: number): number
   setRingError(ring: number, descriptor: number): number
   enableRing(ring: number, on: number): number
+  /** @returns bytes of the file, which goes with the reply, or -errno */
+  makeInflight(queues: number, entries: number): number
+  setInflight(descriptor: number, size: bigint, offset: bigint, queues: number, entries: number): number
+  saveState(descriptor: number, state: Uint8Array): number
+  loadState(descriptor: number): number
+  /** @returns bytes of the state that was loaded, or -errno */
+  takeState(to: Uint8Array): number
   resetDevice(): number
 }
 

@@ -6,7 +6,16 @@ import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
 
 const CPP = join(import.meta.dirname, "../cpp")
-const SOURCES = ["test/vhost-hostile.cc", "vhost-ring.cc", "vhost-memory.cc", "vhost-channel.cc"]
+const SOURCES = [
+  "test/vhost-hostile.cc",
+  "test/vhost-packed-test.cc",
+  "vhost-ring.cc",
+  "vhost-split.cc",
+  "vhost-packed.cc",
+  "vhost-inflight.cc",
+  "vhost-memory.cc",
+  "vhost-channel.cc",
+]
 const FLAGS = ["-std=c++20", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-pthread"]
 const SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 const TIMEOUT_MS = 120_000

@@ -42,7 +42,7 @@ import {
   tellConfiguration,
 } from "@passt/program"
 import { UnixLink } from "@passt/transport-unix"
-import { VhostLink, type VhostLinkObserver } from "@passt/transport-vhost"
+import { decodeState, encodeState, VhostLink, type VhostLinkObserver } from "@passt/transport-vhost"
 
 const EADDRINUSE = 98
 const EPROTO = 71
@@ -78,7 +78,12 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
       logger.info(pid > 0 ? `discarding connection from PID ${pid}` : "discarding connection"),
   }
   const link = options.vhostUser
-    ? new VhostLink(kernel, frames, { ...observer, ...vhostObserver(logger, config, options) })
+    ? new VhostLink(
+        kernel,
+        frames,
+        { ...observer, ...vhostObserver(logger, config, options) },
+        options.mtu || undefined,
+      )
     : new UnixLink(kernel, frames, observer)
   openLink(link, options, launch)
   if (link.path !== "") made.push(link.path)
@@ -166,6 +171,27 @@ function vhostObserver(logger: Logger, config: GuestConfig, options: PasstOption
   return {
     queueBroken: () => logger.warning("vhost-user: a queue makes no sense, waiting for the guest's driver to reset it"),
     features: (names) => logger.debug(`vhost-user: the guest's driver takes ${names.join(", ")}`),
+    saveState() {
+      logger.info("vhost-user: the guest goes on elsewhere")
+      return encodeState(config.guest)
+    },
+    loadState(bytes) {
+      const state = decodeState(bytes)
+      if (state === undefined) {
+        logger.error("vhost-user: the state of the guest makes no sense, or is of another version")
+        return false
+      }
+      const { guest } = config
+      if (state.mac.some((byte) => byte !== 0)) guest.mac.set(state.mac)
+      guest.macGeneration++
+      if (!guest.fixed4) guest.seen4.set(state.seen4)
+      if (!guest.fixed6) guest.seen6.set(state.seen6)
+      guest.seenLinkLocal6.set(state.seenLinkLocal6)
+      const { connections } = state
+      const left = connections === 0 ? "" : `; ${connections} connections can't be taken over`
+      logger.info(`vhost-user: the guest comes from elsewhere${left}`)
+      return true
+    },
     mtu(mtu) {
       logger.info(`vhost-user: the guest's network card has an MTU of ${mtu}`)
       // 0: none is announced.

@@ -5,88 +5,19 @@
  * usage: vhost-hostile ROUNDS SEED. Ends with 1, and a line, at the first thing that must not be.
  */
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <thread>
 #include <utility>
 
 #include "../vhost-channel.h"
-#include "../vhost-memory.h"
-#include "../vhost-ring.h"
+#include "vhost-guest.h"
 
 using namespace passt;
 
-static uint32_t state;
-static uint32_t number(uint32_t below) {
-  state ^= state << 13;
-  state ^= state >> 17;
-  state ^= state << 5;
-  return state % below;
-}
-
-#define CHECK(condition)                                             \
-  do {                                                               \
-    if (!(condition)) {                                              \
-      printf("line %d: %s\n", __LINE__, #condition);                 \
-      exit(1);                                                       \
-    }                                                                \
-  } while (0)
-
-constexpr size_t memoryBytes = 1 << 20;
-constexpr uint64_t guestAt = 0x10000, userAt = 0x7f0000000000;
-constexpr uint32_t size = 64;
-constexpr uint64_t descriptors = 0, available = 4096, used = 8192, buffers = 16384;
-
-struct Guest {
-  int fd = memfd_create("guest", MFD_CLOEXEC);
-  uint8_t* memory = nullptr;
-  Guest() {
-    CHECK(fd >= 0 && ftruncate(fd, memoryBytes) == 0);
-    memory = static_cast<uint8_t*>(mmap(nullptr, memoryBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-    CHECK(memory != MAP_FAILED);
-  }
-  ~Guest() {
-    munmap(memory, memoryBytes);
-    close(fd);
-  }
-  void put16(uint64_t at, uint32_t value) {
-    const auto word = static_cast<uint16_t>(value);
-    memcpy(memory + at, &word, 2);
-  }
-  void descriptor(uint64_t table, uint32_t index, uint64_t address, uint32_t length, uint32_t flags, uint32_t next) {
-    uint8_t* const to = memory + table + 16 * index;
-    memcpy(to, &address, 8);
-    memcpy(to + 8, &length, 4);
-    put16(table + 16 * index + 12, flags);
-    put16(table + 16 * index + 14, next);
-  }
-  void offer(uint16_t index, uint32_t head) {
-    put16(available + 4 + 2 * (index % size), head);
-    put16(available + 2, static_cast<uint32_t>(index) + 1);
-  }
-};
-
-/** Where a piece lies must be memory of the guest's. */
-static void checkPieces(const GuestMemory& memory, const Chain& chain, const iovec* pieces, int32_t most) {
-  CHECK(chain.readable >= 0 && chain.writable >= 0 && chain.readable + chain.writable <= most);
-  uint64_t first = memoryBytes;
-  const uint8_t* const begin = memory.userAt(userAt, memoryBytes);
-  CHECK(begin && memory.guestAt(guestAt, &first) == begin && first == memoryBytes);
-  uint64_t bytes = 0;
-  for (int32_t i = 0; i < chain.readable + chain.writable; i++) {
-    const auto* const at = static_cast<const uint8_t*>(pieces[i].iov_base);
-    CHECK(pieces[i].iov_len > 0 && at >= begin && at + pieces[i].iov_len <= begin + memoryBytes);
-    bytes += pieces[i].iov_len;
-  }
-  CHECK(bytes == chain.readableBytes + chain.writableBytes);
-}
+uint32_t state;
 
 static RingAddresses addresses() {
   RingAddresses at;
@@ -122,20 +53,20 @@ static void sane() {
   iovec pieces[16];
   Chain chain;
   CHECK(ring.take(memory, &chain, pieces, 16) == Taken::chain);
-  CHECK(chain.head == 3 && chain.readable == 1 && chain.writable == 2);
+  CHECK(chain.ticket == 3 && chain.readable == 1 && chain.writable == 2);
   CHECK(chain.readableBytes == 100 && chain.writableBytes == 57);
   checkPieces(memory, chain, pieces, 16);
-  ring.giveBack(memory, chain.head, 57);
+  ring.giveBack(memory, chain.ticket, 57);
   CHECK(ring.take(memory, &chain, pieces, 16) == Taken::chain);
-  CHECK(chain.head == 9 && chain.readable == 2 && chain.readableBytes == 77);
+  CHECK(chain.ticket == 9 && chain.readable == 2 && chain.readableBytes == 77);
   CHECK(ring.take(memory, &chain, pieces, 16) == Taken::nothing && !ring.broken());
   ring.giveBack(memory, 9, 0);
   ring.publish(memory);
   const uint8_t expected[] = {0, 0, 2, 0, 3, 0, 0, 0, 57, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0};
   CHECK(memcmp(guest.memory + used, expected, sizeof expected) == 0);
-  CHECK(!ring.wantKick());
+  CHECK(!ring.wantKick(memory));
   guest.offer(2, 3);
-  CHECK(ring.wantKick());
+  CHECK(ring.wantKick(memory));
 }
 
 /** What is not, one by one. */
@@ -206,19 +137,19 @@ static void scribbled(uint32_t rounds) {
   });
   iovec pieces[64];
   for (uint32_t i = 0; i < rounds; i++) {
-    ring.setEventIndex(number(2));
+    ring.setLayout(false, number(2));
     const uint64_t address = guestAt + number(memoryBytes + 1000);
     guest.descriptor(number(2) ? descriptors : buffers, number(size), address, number(4) ? number(200) : state,
                      number(8), number(size + 2));
     guest.put16(available + 2, ring.position() + number(size + (number(50) == 0 ? 2 : 0)));
-    const uint16_t position = ring.position();
+    const uint32_t position = ring.position();
     Chain chain;
     const Taken taken = ring.take(memory, &chain, pieces, 64);
     if (taken == Taken::chain) checkPieces(memory, chain, pieces, 64);
     if (taken != Taken::nothing && number(4) == 0) ring.rewind(position);
-    else if (taken != Taken::nothing) ring.giveBack(memory, chain.head, number(2000));
+    else if (taken != Taken::nothing) ring.giveBack(memory, chain.ticket, number(2000));
     if (ring.running() && number(3) == 0) ring.publish(memory);
-    if (ring.running() && number(3) == 0) ring.wantKick();
+    if (ring.running() && number(3) == 0) ring.wantKick(memory);
     if (ring.broken()) ring.setBase(static_cast<uint16_t>(number(65536)));
   }
   stop = true;
@@ -354,5 +285,6 @@ int main(int argc, char** argv) {
   regions();
   messages();
   scribbled(rounds);
+  packedRings(rounds);
   printf("nothing\n");
 }

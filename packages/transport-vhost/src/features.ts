@@ -5,17 +5,22 @@ export const FEATURE = {
   csum: 0,
   guestCsum: 1,
   mtu: 3,
+  mac: 5,
   guestTso4: 7,
   guestTso6: 8,
   hostTso4: 11,
   hostTso6: 12,
   hostEcn: 13,
   mergeable: 15,
+  status: 16,
+  guestAnnounce: 21,
+  multiqueue: 22,
   logAll: 26,
   indirect: 28,
   eventIndex: 29,
   protocolFeatures: 30,
   version1: 32,
+  packed: 34,
   guestUso4: 54,
   guestUso6: 55,
   hostUso: 56,
@@ -24,13 +29,17 @@ export type Feature = keyof typeof FEATURE
 
 /** Bits of vhost-user's protocol ("Protocol features"). */
 export const PROTOCOL_FEATURE = {
+  multiqueue: 0,
   logShmfd: 1,
   rarp: 2,
   replyAck: 3,
   netMtu: 4,
+  config: 9,
+  inflight: 12,
   resetDevice: 13,
   configureMemSlots: 15,
   status: 16,
+  deviceState: 19,
 } as const
 export type ProtocolFeature = keyof typeof PROTOCOL_FEATURE
 
@@ -43,6 +52,7 @@ export const REQUIRES: readonly (readonly [Feature, Feature])[] = [
   ["hostTso4", "csum"],
   ["hostTso6", "csum"],
   ["hostUso", "csum"],
+  ["packed", "version1"],
 ]
 
 export function mask(...bits: readonly number[]): bigint {

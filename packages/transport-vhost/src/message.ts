@@ -33,12 +33,18 @@ export const REQUEST = {
   setVringEnable: 18,
   sendRarp: 19,
   netSetMtu: 20,
+  getConfig: 24,
+  setConfig: 25,
+  getInflightFd: 31,
+  setInflightFd: 32,
   resetDevice: 34,
   getMaxMemSlots: 36,
   addMemReg: 37,
   remMemReg: 38,
   setStatus: 39,
   getStatus: 40,
+  setDeviceStateFd: 42,
+  checkDeviceState: 43,
 } as const
 
 const VERSION_MASK = 3
@@ -64,14 +70,16 @@ export function parse(bytes: Uint8Array, length: number): Message {
   return { request, needReply: (flags & FLAG_NEED_REPLY) !== 0, payload }
 }
 
-/** Writes a reply. @param words its payload, 32 bits each @returns its length */
-export function writeReply(to: Uint8Array, request: number, words: readonly number[]): number {
+/** Writes a reply. @param payload bytes, or words of 32 bits @returns its length */
+export function writeReply(to: Uint8Array, request: number, payload: readonly number[] | Uint8Array): number {
   const view = new DataView(to.buffer, to.byteOffset, to.byteLength)
   view.setUint32(0, request, true)
   view.setUint32(4, VERSION | FLAG_REPLY, true)
-  view.setUint32(8, words.length * 4, true)
-  words.forEach((word, i) => view.setUint32(HEADER_BYTES + 4 * i, word, true))
-  return HEADER_BYTES + words.length * 4
+  const bytes = payload instanceof Uint8Array ? payload.length : payload.length * 4
+  view.setUint32(8, bytes, true)
+  if (payload instanceof Uint8Array) to.set(payload, HEADER_BYTES)
+  else payload.forEach((word, i) => view.setUint32(HEADER_BYTES + 4 * i, word, true))
+  return HEADER_BYTES + bytes
 }
 
 /** The halves of a word of 64 bits, the low one first. */

@@ -1,11 +1,14 @@
 import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 
+import { CONFIG_BYTES, DeviceConfig } from "./config.ts"
 import { FEATURE, mask, OFFERED, OFFERED_PROTOCOL, PROTOCOL_FEATURE } from "./features.ts"
 import { HEADER_BYTES, MESSAGE_BYTES_MAX, ProtocolError, REQUEST, writeReply } from "./message.ts"
 import { type Device, MEMORY_SLOTS, Session } from "./session.ts"
 
 const EINVAL = 22
+const QUEUE_PAIRS = 8
+const MAC = new Uint8Array([2, 1, 2, 3, 4, 5])
 const NEED_REPLY = 8
 
 /** A device that notes what it is told. */
@@ -34,6 +37,14 @@ class Notes implements Device {
   setRingError = (...values: unknown[]) => this.#note("error", ...values)
   enableRing = (...values: unknown[]) => this.#note("enable", ...values)
   resetDevice = () => this.#note("reset")
+  makeInflight = (...values: unknown[]) => {
+    this.#note("inflight", ...values)
+    return this.result < 0 ? this.result : 4096
+  }
+  setInflight = (...values: unknown[]) => this.#note("setInflight", ...values)
+  saveState = (descriptor: number) => this.#note("save", descriptor)
+  loadState = (descriptor: number) => this.#note("load", descriptor)
+  takeState = () => this.#note("take")
   setMtu = (mtu: number) => void this.#note("mtu", mtu)
 }
 
@@ -43,7 +54,7 @@ const u64 = (value: number | bigint): Field => [64, value]
 
 class FrontEnd {
   readonly device = new Notes()
-  readonly session = new Session(this.device)
+  readonly session = new Session(this.device, QUEUE_PAIRS, new DeviceConfig(MAC, QUEUE_PAIRS, 9000))
   readonly reply = new Uint8Array(MESSAGE_BYTES_MAX)
 
   raw(bytes: Uint8Array, descriptors = 0): Buffer {
@@ -89,7 +100,7 @@ describe("what is asked", () => {
   test.each([
     [REQUEST.getFeatures, OFFERED],
     [REQUEST.getProtocolFeatures, OFFERED_PROTOCOL],
-    [REQUEST.getQueueNum, 1n],
+    [REQUEST.getQueueNum, BigInt(QUEUE_PAIRS)],
     [REQUEST.getMaxMemSlots, BigInt(MEMORY_SLOTS)],
     [REQUEST.getStatus, 0n],
   ])("request %i", (request, value) => {
@@ -99,7 +110,7 @@ describe("what is asked", () => {
   })
 
   test("a ring that stops tells where it stands", () => {
-    const reply = new FrontEnd().negotiate().send(REQUEST.getVringBase, [u32(1), u32(0)])
+    const reply = new FrontEnd().negotiate(OFFERED & ~mask(FEATURE.packed)).send(REQUEST.getVringBase, [u32(1), u32(0)])
     expect([reply.readUInt32LE(8), reply.readUInt32LE(12), reply.readUInt32LE(16)]).toEqual([8, 1, 77])
   })
 
@@ -191,20 +202,102 @@ describe("a device is set up", () => {
   })
 })
 
+describe("configuration", () => {
+  const config = (offset: number, size: number, flags = 0, bytes = Buffer.alloc(size)) => {
+    const words = [u32(offset), u32(size), u32(flags)]
+    for (let i = 0; i < size; i += 4) words.push(u32(bytes.readUInt32LE(i)))
+    return words
+  }
+  test("MAC address, link, pairs of queues, MTU", () => {
+    const f = new FrontEnd().negotiate()
+    const reply = f.send(REQUEST.getConfig, config(0, CONFIG_BYTES))
+    expect(reply.subarray(HEADER_BYTES).toString("hex")).toBe(
+      "000000000c00000000000000" + "020102030405" + "0100" + "0800" + "2823",
+    )
+    expect(
+      f
+        .send(REQUEST.getConfig, config(8, 4))
+        .subarray(HEADER_BYTES + 12)
+        .toString("hex"),
+    ).toBe("08002823")
+  })
+  test("what is not there is told by an empty reply", () => {
+    const f = new FrontEnd().negotiate()
+    expect(f.send(REQUEST.getConfig, config(4, CONFIG_BYTES)).length).toBe(HEADER_BYTES)
+    expect(f.send(REQUEST.getConfig, config(0xffff_fff0, 16)).length).toBe(HEADER_BYTES)
+  })
+  test("only the MAC address can be written, and in a migration it is taken on", () => {
+    const f = new FrontEnd().negotiate()
+    const bytes = Buffer.from("0a0b0c0d0e0f0000ffff0100", "hex")
+    const write = (...args: Parameters<typeof config>) =>
+      answer64(f.send(REQUEST.setConfig, config(...args), 0, 1 | NEED_REPLY))
+    expect(write(0, 4, 0, bytes)).toBe(0n)
+    expect(
+      f
+        .send(REQUEST.getConfig, config(0, 8))
+        .subarray(HEADER_BYTES + 12, HEADER_BYTES + 18)
+        .toString("hex"),
+    ).toBe("0a0b0c0d0405")
+    expect(write(4, 4, 0, bytes)).toBe(BigInt(EINVAL))
+    expect(write(0, 12, 1, bytes)).toBe(0n)
+    expect(write(4, 12, 1, bytes)).toBe(BigInt(EINVAL))
+    expect(
+      f
+        .send(REQUEST.getConfig, config(0, 12))
+        .subarray(HEADER_BYTES + 12)
+        .toString("hex"),
+    ).toBe("0a0b0c0d0e0f" + "0100" + "0800" + "2823")
+  })
+})
+
+describe("buffers in flight", () => {
+  test.each([20, 24])("a file comes with a reply as long as the request, of %i bytes", (bytes) => {
+    const f = new FrontEnd().negotiate()
+    const pad = bytes === 24 ? [u32(0)] : []
+    const reply = f.send(REQUEST.getInflightFd, [u64(0), u64(0), u32(4 | (256 << 16)), ...pad])
+    expect(reply.length).toBe(HEADER_BYTES + bytes)
+    expect(reply.readBigUInt64LE(HEADER_BYTES)).toBe(4096n)
+    expect(reply.readBigUInt64LE(HEADER_BYTES + 8)).toBe(0n)
+    expect([reply.readUInt16LE(HEADER_BYTES + 16), reply.readUInt16LE(HEADER_BYTES + 18)]).toEqual([4, 256])
+    f.send(REQUEST.setInflightFd, [u64(4096), u64(64), u32(4 | (256 << 16)), ...pad], 1)
+    expect(f.device.calls).toEqual(["inflight 4 256", "setInflight 0 4096 64 4 256"])
+  })
+})
+
+describe("state of the device", () => {
+  const answers =
+    (request: number, fields: readonly Field[] = [], fds = 0) =>
+    (f: FrontEnd) =>
+      answer64(f.send(request, fields, fds))
+  const save = answers(REQUEST.setDeviceStateFd, [u32(0), u32(0)], 1)
+  const load = answers(REQUEST.setDeviceStateFd, [u32(1), u32(0)], 1)
+  const check = answers(REQUEST.checkDeviceState)
+  test("is written, and read", () => {
+    const f = new FrontEnd().negotiate()
+    expect([save(f), check(f), load(f), check(f)]).toEqual([0x100n, 0n, 0x100n, 0n])
+    expect(f.device.calls).toEqual(["save 0", "load 0", "take"])
+  })
+  test("failures are told; and that there was none to check", () => {
+    const f = new FrontEnd().negotiate()
+    expect(check(f)).toBe(1n)
+    expect(load(f)).toBe(0x100n)
+    f.device.result = -EINVAL
+    expect([check(f), check(f), save(f), check(f)]).toEqual([1n, 1n, 0x101n, 1n])
+  })
+})
+
 describe("what breaks the rules", () => {
   const full = 2n ** 64n - 1n
   test.each<[string, number, readonly Field[], number]>([
-    ["there is no queue 2", REQUEST.setVringNum, [u32(2), u32(256)], 0],
+    ["there is no queue 16", REQUEST.setVringNum, [u32(16), u32(256)], 0],
     ["there is no queue 4294967295", REQUEST.getVringBase, [u32(0xffff_ffff), u32(0)], 0],
     ["there is no queue 255", REQUEST.setVringKick, [u64(255)], 1],
     ["SET_VRING_NUM: a queue of 0", REQUEST.setVringNum, [u32(0), u32(0)], 0],
-    ["SET_VRING_NUM: a queue of 257", REQUEST.setVringNum, [u32(0), u32(257)], 0],
     ["SET_VRING_NUM: a queue of 65536", REQUEST.setVringNum, [u32(0), u32(65_536)], 0],
     ["SET_VRING_NUM: a queue of 2147483648", REQUEST.setVringNum, [u32(0), u32(0x8000_0000)], 0],
     ["SET_VRING_NUM of 4 bytes instead of 8", REQUEST.setVringNum, [u32(0)], 0],
     ["SET_VRING_NUM with 1 descriptors instead of 0", REQUEST.setVringNum, [u32(0), u32(256)], 1],
     ["SET_VRING_ADDR before SET_VRING_NUM", REQUEST.setVringAddr, [u64(0), u64(0), u64(0), u64(0), u64(0)], 0],
-    ["SET_VRING_BASE: 65536", REQUEST.setVringBase, [u32(0), u32(65_536)], 0],
     ["SET_VRING_ENABLE: 2", REQUEST.setVringEnable, [u32(0), u32(2)], 0],
     ["SET_VRING_KICK without a descriptor: we don't poll", REQUEST.setVringKick, [u64(0x100)], 0],
     ["SET_VRING_KICK with 0 descriptors instead of 1", REQUEST.setVringKick, [u64(0)], 0],
@@ -223,10 +316,23 @@ describe("what breaks the rules", () => {
     ["REM_MEM_REG of a region that is not there", REQUEST.remMemReg, [u64(0), ...region(0n, 1n, 0n)], 0],
     ["features that were not offered: 0x4", REQUEST.setFeatures, [u64(mask(FEATURE.version1, 2))], 0],
     ["feature guestTso4 without guestCsum", REQUEST.setFeatures, [u64(mask(FEATURE.version1, FEATURE.guestTso4))], 0],
-    ["protocol features that were not offered: 0x1", REQUEST.setProtocolFeatures, [u64(1)], 0],
+    ["protocol features that were not offered: 0x20", REQUEST.setProtocolFeatures, [u64(32)], 0],
     ["NET_SET_MTU: 67", REQUEST.netSetMtu, [u64(67)], 0],
     ["NET_SET_MTU: 65536", REQUEST.netSetMtu, [u64(65_536)], 0],
     ["SET_STATUS: 256", REQUEST.setStatus, [u64(256)], 0],
+    ["GET_CONFIG of 4 bytes instead of 12", REQUEST.getConfig, [u32(0)], 0],
+    ["GET_CONFIG of 12 bytes instead of 18", REQUEST.getConfig, [u32(0), u32(6), u32(0)], 0],
+    ["GET_CONFIG: 257 bytes", REQUEST.getConfig, [u32(0), u32(257), u32(0)], 0],
+    ["SET_CONFIG: 4294967295 bytes", REQUEST.setConfig, [u32(0), u32(0xffff_ffff), u32(0)], 0],
+    ["SET_CONFIG: flags 2", REQUEST.setConfig, [u32(0), u32(0), u32(2)], 0],
+    ["GET_INFLIGHT_FD: 0 queues of 256", REQUEST.getInflightFd, [u64(0), u64(0), u32(256 << 16)], 0],
+    ["GET_INFLIGHT_FD: 17 queues of 256", REQUEST.getInflightFd, [u64(0), u64(0), u32(17 | (256 << 16))], 0],
+    ["GET_INFLIGHT_FD: 2 queues of 0", REQUEST.getInflightFd, [u64(0), u64(0), u32(2)], 0],
+    ["GET_INFLIGHT_FD of 8 bytes instead of 20", REQUEST.getInflightFd, [u64(0)], 0],
+    ["SET_INFLIGHT_FD with 0 descriptors instead of 1", REQUEST.setInflightFd, [u64(0), u64(0), u64(0x100_0001)], 0],
+    ["SET_DEVICE_STATE_FD: direction 2", REQUEST.setDeviceStateFd, [u32(2), u32(0)], 1],
+    ["SET_DEVICE_STATE_FD: phase 1", REQUEST.setDeviceStateFd, [u32(0), u32(1)], 1],
+    ["SET_DEVICE_STATE_FD with 0 descriptors instead of 1", REQUEST.setDeviceStateFd, [u32(0), u32(0)], 0],
     ["request 33, which is not supported", 33, [], 0],
     ["request 4294967295, which is not supported", 0xffff_ffff, [], 0],
   ])("%s", (message, request, fields, descriptors) => {
@@ -260,11 +366,27 @@ describe("what breaks the rules", () => {
       resetDevice: [REQUEST.resetDevice, [], 0],
       configureMemSlots: [REQUEST.getMaxMemSlots, [], 0],
       status: [REQUEST.getStatus, [], 0],
+      multiqueue: [REQUEST.setVringNum, [u32(2), u32(256)], 0],
+      config: [REQUEST.getConfig, [u32(0), u32(0), u32(0)], 0],
+      inflight: [REQUEST.getInflightFd, [u64(0), u64(0), u32(2 | (256 << 16))], 0],
+      deviceState: [REQUEST.checkDeviceState, [], 0],
     }
     const need = needs[name]
     if (need === undefined) return expect(name).toBe("replyAck")
     const f = new FrontEnd().negotiate(OFFERED, OFFERED_PROTOCOL & ~mask(bit))
-    expect(() => f.send(...need)).toThrow("which was not negotiated")
+    expect(() => f.send(...need)).toThrow(name === "multiqueue" ? "there is no queue 2" : "which was not negotiated")
+  })
+
+  test("split rings are powers of two, and begin at an index; packed ones are not, and begin in a round", () => {
+    const split = new FrontEnd().negotiate(OFFERED & ~mask(FEATURE.packed))
+    expect(() => split.send(REQUEST.setVringNum, [u32(0), u32(257)])).toThrow("SET_VRING_NUM: a queue of 257")
+    expect(() => split.send(REQUEST.setVringBase, [u32(0), u32(65_536)])).toThrow("SET_VRING_BASE: 65536")
+    expect(split.send(REQUEST.getVringBase, [u32(0), u32(0)]).readUInt32LE(16)).toBe(77)
+    const packed = new FrontEnd().negotiate()
+    packed.send(REQUEST.setVringNum, [u32(15), u32(257)])
+    packed.send(REQUEST.setVringBase, [u32(15), u32(0x8003_8003)])
+    expect(packed.device.calls).toEqual(["size 15 257", "base 15 32771"])
+    expect(packed.send(REQUEST.getVringBase, [u32(0), u32(0)]).readUInt32LE(16)).toBe(0x4d_004d)
   })
 
   test("headers: versions, and replies", () => {
@@ -304,7 +426,7 @@ describe("what breaks the rules", () => {
         for (const call of f.device.calls) {
           const [name, ring] = call.split(" ")
           if (["size", "addresses", "base", "kick", "call", "error", "enable", "stop"].includes(name!)) {
-            expect(Number(ring)).toBeLessThan(2)
+            expect(Number(ring)).toBeLessThan(2 * QUEUE_PAIRS)
           }
         }
       }),

@@ -13,6 +13,7 @@
  *
  * Reads first: QEMU's docs/interop/vhost-user.rst.
  */
+import type { DeviceConfig } from "./config.ts"
 import {
   FEATURE,
   mask,
@@ -30,6 +31,7 @@ const TABLE_REGION_MAX = 8
 export const MEMORY_SLOTS = 64
 /** VIRTIO 1.2 section 2.7: a queue holds at most that many. */
 const RING_SIZE_MAX = 32_768
+const EINVAL = 22
 /** Shortest and longest MTU of a device (VIRTIO 1.2 section 5.1.4.1). */
 const MTU_MIN = 68
 const MTU_MAX = 65_535
@@ -59,6 +61,15 @@ export interface Device {
   setRingCall(ring: number, descriptor: number): number
   setRingError(ring: number, descriptor: number): number
   enableRing(ring: number, on: number): number
+  /** Makes a file to track buffers in flight, which goes with the reply. @returns its bytes */
+  makeInflight(queues: number, entries: number): number
+  setInflight(descriptor: number, size: bigint, offset: bigint, queues: number, entries: number): number
+  /** Writes the device's state to a pipe. */
+  saveState(descriptor: number): number
+  /** Begins to read a state from a pipe. */
+  loadState(descriptor: number): number
+  /** Takes on what was read. */
+  takeState(): number
   /** Stops and forgets all rings. */
   resetDevice(): number
   /** The guest's driver is told to keep to this MTU. */
@@ -74,9 +85,25 @@ interface Region {
 
 const DONE = 0
 
+/** The pair of queues that there is without multiqueue. */
+const ONE_PAIR = 1
+/** Bytes of the payload of GET_CONFIG and SET_CONFIG before the configuration, and of that at most. */
+const CONFIG_HEADER_BYTES = 12
+const CONFIG_BYTES_MAX = 256
+/** Kinds of writes by SET_CONFIG. */
+const CONFIG_WRITABLE = 0
+const CONFIG_MIGRATION = 1
+/** Of a reply to SET_DEVICE_STATE_FD: the front-end's descriptor is used. */
+const NO_DESCRIPTOR = 0x100
+const STATE_SAVE = 0
+const STATE_LOAD = 1
+/** The only phase that there is: the device is stopped. */
+const PHASE_STOPPED = 0
+
 export class Session {
   readonly #device: Device
-  readonly #rings: number
+  readonly #pairs: number
+  readonly #config: DeviceConfig
   #features = 0n
   #protocol = 0n
   #protocolSet = false
@@ -84,12 +111,19 @@ export class Session {
   #status = 0
   /** Per ring: whether its size was set. */
   readonly #sized: boolean[]
+  /** What CHECK_DEVICE_STATE is to answer about: nothing, a state that was written (0 or -errno), or one that is read. */
+  #transfer: "none" | "load" | number = "none"
 
-  /** @param pairs of queues */
-  constructor(device: Device, pairs = 1) {
+  /** @param pairs of queues, at most @param config outlives the session */
+  constructor(device: Device, pairs: number, config: DeviceConfig) {
     this.#device = device
-    this.#rings = 2 * pairs
-    this.#sized = Array.from({ length: this.#rings }, () => false)
+    this.#pairs = pairs
+    this.#config = config
+    this.#sized = Array.from({ length: 2 * pairs }, () => false)
+  }
+
+  get #rings(): number {
+    return 2 * (this.#hasProtocol("multiqueue") ? this.#pairs : ONE_PAIR)
   }
 
   /** What was negotiated. */
@@ -110,8 +144,8 @@ export class Session {
     return acknowledged ? writeReply(reply, request, answer < 0 ? [-answer, 0] : [0, 0]) : 0
   }
 
-  /** @returns the words of a reply; or 0 or -errno, of a request that has no reply of its own */
-  #dispatch(message: Message, descriptors: number): readonly number[] | number {
+  /** @returns the words or bytes of a reply; or 0 or -errno, of a request that has no reply of its own */
+  #dispatch(message: Message, descriptors: number): readonly number[] | Uint8Array | number {
     const { request, payload } = message
     const device = this.#device
     const expect = (bytes: number, fds = 0): void => this.#expect(message, bytes, descriptors, fds)
@@ -147,7 +181,7 @@ export class Session {
         return device.resetDevice()
       case REQUEST.getQueueNum:
         expect(0)
-        return halves(BigInt(this.#rings / 2))
+        return halves(BigInt(this.#pairs))
       case REQUEST.setMemTable:
         return this.#setMemTable(message, descriptors)
       case REQUEST.getMaxMemSlots:
@@ -178,7 +212,8 @@ export class Session {
         expect(8)
         const ring = this.#ring(payload)
         const size = payload.getUint32(4, true)
-        if (size === 0 || size > RING_SIZE_MAX || (size & (size - 1)) !== 0) {
+        const power = (size & (size - 1)) === 0 || this.#has(FEATURE.packed)
+        if (size === 0 || size > RING_SIZE_MAX || !power) {
           throw new ProtocolError(`SET_VRING_NUM: a queue of ${size}`)
         }
         this.#sized[ring] = true
@@ -194,13 +229,16 @@ export class Session {
       case REQUEST.setVringBase: {
         expect(8)
         const base = payload.getUint32(4, true)
-        if (base > 0xffff) throw new ProtocolError(`SET_VRING_BASE: ${base}`)
-        return device.setRingBase(this.#ring(payload), base)
+        // Packed: the upper half is the next entry to be used. It is the same as the next available one, as nothing is in flight, and some
+        // front-ends leave it out.
+        if (base > 0xffff && !this.#has(FEATURE.packed)) throw new ProtocolError(`SET_VRING_BASE: ${base}`)
+        return device.setRingBase(this.#ring(payload), base & 0xffff)
       }
       case REQUEST.getVringBase: {
         expect(8)
         const ring = this.#ring(payload)
-        return [ring, device.stopRing(ring)]
+        const base = device.stopRing(ring)
+        return [ring, this.#has(FEATURE.packed) ? (base | (base << 16)) >>> 0 : base]
       }
       case REQUEST.setVringKick: {
         const ring = this.#fdRing(message, descriptors, "required")
@@ -248,9 +286,88 @@ export class Session {
         need("status")
         expect(0)
         return halves(BigInt(this.#status))
+      case REQUEST.getConfig:
+        need("config")
+        return this.#getConfig(message, descriptors)
+      case REQUEST.setConfig:
+        need("config")
+        return this.#setConfig(message, descriptors)
+      case REQUEST.getInflightFd: {
+        need("inflight")
+        const { queues, entries } = this.#inflight(message, descriptors, 0)
+        const bytes = device.makeInflight(queues, entries)
+        if (bytes < 0) throw new ProtocolError(`GET_INFLIGHT_FD failed: errno ${-bytes}`)
+        // As long as the request, which some pad.
+        return [bytes, 0, 0, 0, queues | (entries << 16), 0].slice(0, payload.byteLength / 4)
+      }
+      case REQUEST.setInflightFd: {
+        need("inflight")
+        const { size, offset, queues, entries } = this.#inflight(message, descriptors, 1)
+        return device.setInflight(0, size, offset, queues, entries)
+      }
+      case REQUEST.setDeviceStateFd: {
+        need("deviceState")
+        expect(8, 1)
+        const direction = payload.getUint32(0, true)
+        const phase = payload.getUint32(4, true)
+        if (direction > STATE_LOAD) throw new ProtocolError(`SET_DEVICE_STATE_FD: direction ${direction}`)
+        if (phase !== PHASE_STOPPED) throw new ProtocolError(`SET_DEVICE_STATE_FD: phase ${phase}`)
+        const result = direction === STATE_SAVE ? device.saveState(0) : device.loadState(0)
+        this.#transfer = direction === STATE_LOAD && result === 0 ? "load" : result
+        return [result < 0 ? NO_DESCRIPTOR | 1 : NO_DESCRIPTOR, 0]
+      }
+      case REQUEST.checkDeviceState: {
+        need("deviceState")
+        expect(0)
+        const result = this.#transfer === "load" ? device.takeState() : this.#transfer
+        this.#transfer = "none"
+        return result === "none" || result < 0 ? [1, 0] : [0, 0]
+      }
       default:
         throw new ProtocolError(`${nameOf(request)}, which is not supported`)
     }
+  }
+
+  /** @returns the configuration behind the request's own header; nothing at all if it is not there */
+  #getConfig(message: Message, descriptors: number): Uint8Array {
+    const { offset, size } = this.#configRequest(message, descriptors)
+    const config = this.#config.read(offset, size)
+    if (config === undefined) return new Uint8Array()
+    const { buffer, byteOffset, byteLength } = message.payload
+    const reply = new Uint8Array(buffer, byteOffset, byteLength).slice()
+    reply.set(config, CONFIG_HEADER_BYTES)
+    return reply
+  }
+
+  #setConfig(message: Message, descriptors: number): number {
+    const { offset, size, flags } = this.#configRequest(message, descriptors)
+    const { buffer, byteOffset } = message.payload
+    const bytes = new Uint8Array(buffer, byteOffset + CONFIG_HEADER_BYTES, size)
+    if (flags !== CONFIG_WRITABLE && flags !== CONFIG_MIGRATION) throw new ProtocolError(`SET_CONFIG: flags ${flags}`)
+    const taken = flags === CONFIG_WRITABLE ? this.#config.write(offset, bytes) : this.#config.adopt(offset, bytes)
+    return taken ? DONE : -EINVAL
+  }
+
+  #configRequest(message: Message, descriptors: number) {
+    const { request, payload } = message
+    if (payload.byteLength < CONFIG_HEADER_BYTES) this.#expect(message, CONFIG_HEADER_BYTES, descriptors, 0)
+    const [offset, size, flags] = [0, 4, 8].map((at) => payload.getUint32(at, true)) as [number, number, number]
+    if (size > CONFIG_BYTES_MAX) throw new ProtocolError(`${nameOf(request)}: ${size} bytes`)
+    this.#expect(message, CONFIG_HEADER_BYTES + size, descriptors, 0)
+    return { offset, size, flags }
+  }
+
+  #inflight(message: Message, descriptors: number, wanted: number) {
+    const { request, payload } = message
+    // The structure's own bytes, or padded to a multiple of eight.
+    this.#expect(message, payload.byteLength === 24 ? 24 : 20, descriptors, wanted)
+    const queues = payload.getUint16(16, true)
+    const entries = payload.getUint16(18, true)
+    const power = (entries & (entries - 1)) === 0 || this.#has(FEATURE.packed)
+    if (queues === 0 || queues > this.#rings || entries === 0 || entries > RING_SIZE_MAX || !power) {
+      throw new ProtocolError(`${nameOf(request)}: ${queues} queues of ${entries}`)
+    }
+    return { size: payload.getBigUint64(0, true), offset: payload.getBigUint64(8, true), queues, entries }
   }
 
   #has(feature: number): boolean {
@@ -298,6 +415,7 @@ export class Session {
         throw new ProtocolError(`feature ${feature} without ${other}`)
       }
     }
+    if (((features ^ this.#features) & mask(FEATURE.packed)) !== 0n) this.#sized.fill(false)
     this.#features = features
     return this.#device.setFeatures(features)
   }

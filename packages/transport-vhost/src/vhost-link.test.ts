@@ -18,12 +18,14 @@ import {
   internetChecksum,
   pattern,
 } from "../../core/src/test-support/frames.ts"
-import { OFFERED } from "./features.ts"
+import { FEATURE, mask, OFFERED } from "./features.ts"
 import { buildFrontEnd, FrontEnd } from "./test-support/front-end.ts"
 
 const folder = mkdtempSync(join(tmpdir(), "passt-vhost-"))
 const program = buildFrontEnd(folder)
 afterAll(() => rmSync(folder, { recursive: true }))
+
+const EVERYTHING = OFFERED & ~mask(FEATURE.packed)
 
 let f: FrontEnd
 afterEach(() => f.end())
@@ -75,7 +77,7 @@ function queueDatagram(bytes: number): Buffer {
 
 describe("a driver with every offload", () => {
   test.each([false, true])("a large segment crosses whole, IPv6: %s", (v6) => {
-    f = new FrontEnd(program, OFFERED)
+    f = new FrontEnd(program, EVERYTHING)
     const h = { ...v4, v6 }
     const payload = pattern(60_000, 5)
     const headers = completeHeaders(h, headersOf(h), payload.length)
@@ -99,7 +101,7 @@ describe("a driver with every offload", () => {
   })
 
   test("datagrams of one flow cross as one frame", () => {
-    f = new FrontEnd(program, OFFERED)
+    f = new FrontEnd(program, EVERYTHING)
     const sent = Array.from({ length: 9 }, () => queueDatagram(700))
     expect(f.link.flush()).toBe(0)
     const [got, ...more] = f.exchange([])
@@ -115,7 +117,7 @@ describe("a driver with every offload", () => {
   })
 
   test("the guest's super-frames are taken, what makes no sense is dropped", () => {
-    f = new FrontEnd(program, OFFERED)
+    f = new FrontEnd(program, EVERYTHING)
     const frame = frameOf(60_000, 3)
     f.exchange([frame], virtio(1, 1, 66, 1400, 34, 16))
     expect(f.link.receive()).toBe(1)
@@ -132,7 +134,7 @@ describe("a driver with every offload", () => {
 })
 
 test("a guest that supplies no buffers blocks the link, and loses nothing", () => {
-  f = new FrontEnd(program, OFFERED)
+  f = new FrontEnd(program, EVERYTHING)
   f.signal("SIGSTOP")
   const sent: Buffer[] = []
   for (let i = 0; i < 100; i++) {
@@ -157,7 +159,7 @@ test("a guest that supplies no buffers blocks the link, and loses nothing", () =
 })
 
 test("a front-end that dies takes its frames along, and another may come", () => {
-  f = new FrontEnd(program, OFFERED)
+  f = new FrontEnd(program, EVERYTHING)
   queue(frameOf(64))
   f.signal("SIGKILL")
   for (let i = 0; i < 100 && f.told.length < 2; i++) if (f.kernel.wait(100) > 0) f.link.handleEvent(0, 1)

@@ -6,11 +6,12 @@
  * Reads first: native/cpp/vhost-link.cc for the life of a buffer, session.ts for that of a connection.
  */
 import { AreaLink, FRAME_LENGTH_MAX, type FrameTable } from "@passt/core"
-import type { NativeKernel, RawVhostLink } from "@passt/native"
+import { entropy, type NativeKernel, type RawVhostLink } from "@passt/native"
 
+import { DeviceConfig, MAC_BYTES } from "./config.ts"
 import { FEATURE } from "./features.ts"
 import { MESSAGE_BYTES_MAX, ProtocolError } from "./message.ts"
-import { Session } from "./session.ts"
+import { type Device, Session } from "./session.ts"
 
 /** Words that native code writes; the order is StateWord's in vhost-link.h. */
 const STATE_CONNECTED = 0
@@ -41,6 +42,12 @@ const E2BIG = 7
 const EFAULT = 14
 const EADDRINUSE = 98
 
+/** Pairs of queues: pairMax in native/cpp/vhost-link.h. */
+export const QUEUE_PAIRS = 8
+/** Bytes of a device's state that native code keeps: stateBytesMax. */
+const STATE_BYTES_MAX = 256
+const EINVAL = 22
+
 /** Messages that are handled before frames get their turn: a front-end must not keep us from them. */
 const MESSAGES_MAX = 64
 
@@ -57,6 +64,11 @@ export interface VhostLinkObserver {
   queueBroken?(): void
   /** The front-end wants the guest to have this MTU, bytes. */
   mtu?(mtu: number): void
+  /** The guest is about to go on elsewhere. @returns what the back-end there must know, at most 256 bytes */
+  saveState?(): Uint8Array
+  /** The guest comes from elsewhere. @param state from the back-end there, its first 256 bytes
+   * @returns whether it makes sense */
+  loadState?(state: Uint8Array): boolean
   /** The guest's driver has chosen features. @param names of those that it takes */
   features?(names: readonly string[]): void
 }
@@ -74,26 +86,32 @@ export class VhostLink extends AreaLink {
   readonly #message: Uint8Array<ArrayBuffer> = new Uint8Array(MESSAGE_BYTES_MAX)
   readonly #reply: Uint8Array<ArrayBuffer> = new Uint8Array(MESSAGE_BYTES_MAX)
   readonly #observer: VhostLinkObserver
+  readonly #config: DeviceConfig
   #session: Session
   #clientsSeen = 0
   #turnedAwaySeen = 0
   #brokenSeen = 0
   #featuresSeen = 0n
 
-  /** @param kernel has `frames` attached
+  /** @param kernel has `frames` attached @param mtu that front-ends are told which ask for it, bytes, 68 to 65535
    * @throws when native code can't make another link */
-  constructor(kernel: NativeKernel, frames: FrameTable, observer: VhostLinkObserver = {}) {
+  constructor(kernel: NativeKernel, frames: FrameTable, observer: VhostLinkObserver = {}, mtu = 65_520) {
     super(frames, PREFIX_BYTES)
     const raw = kernel.raw.createVhostLink(this.#state, this.#message, this.#reply)
     if (typeof raw === "number") throw new Error(`cannot create a link: errno ${-raw}`)
     this.#raw = raw
     this.#observer = observer
+    const mac = new Uint8Array(MAC_BYTES)
+    entropy(mac)
+    // Locally administered, of one station.
+    mac[0] = (mac[0]! & 0xfc) | 2
+    this.#config = new DeviceConfig(mac, QUEUE_PAIRS, mtu)
     this.#session = this.#newSession()
   }
 
   #newSession(): Session {
     const raw = this.#raw
-    return new Session({
+    const device: Device = {
       setFeatures: (features) => raw.setFeatures(features),
       clearMemory: () => raw.clearMemory(),
       addMemory: (descriptor, guest, size, user, offset) => raw.addMemory(descriptor, guest, size, user, offset),
@@ -110,8 +128,23 @@ export class VhostLink extends AreaLink {
       setRingError: (ring, descriptor) => raw.setRingError(ring, descriptor),
       enableRing: (ring, on) => raw.enableRing(ring, on),
       resetDevice: () => raw.resetDevice(),
+      makeInflight: (queues, entries) => raw.makeInflight(queues, entries),
+      setInflight: (descriptor, size, offset, queues, entries) =>
+        raw.setInflight(descriptor, size, offset, queues, entries),
+      saveState: (descriptor) => raw.saveState(descriptor, this.#observer.saveState?.() ?? new Uint8Array()),
+      loadState: (descriptor) => raw.loadState(descriptor),
+      takeState: () => this.#takeState(),
       setMtu: (mtu) => this.#observer.mtu?.(mtu),
-    })
+    }
+    return new Session(device, QUEUE_PAIRS, this.#config)
+  }
+
+  #takeState(): number {
+    const bytes = new Uint8Array(STATE_BYTES_MAX)
+    const length = this.#raw.takeState(bytes)
+    if (length < 0) return length
+    const { loadState } = this.#observer
+    return loadState === undefined || loadState(bytes.subarray(0, length)) ? 0 : -EINVAL
   }
 
   /** Listens on `path`, taking the place of a socket that nobody serves any more; without one, on the first
