@@ -26,21 +26,62 @@ const GUEST_TSO6 = 8
 const HOST_TSO4 = 11
 const HOST_TSO6 = 12
 const MRG_RXBUF = 15
+const CTRL_VQ = 17
+const MQ = 22
 const INDIRECT = 28
 const EVENT_IDX = 29
+const RING_PACKED = 34
 const OFFLOADS = [CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_TSO4, HOST_TSO6]
 
-const SETTINGS = [
-  { name: "every offload", card: undefined, has: [...OFFLOADS, MRG_RXBUF, INDIRECT, EVENT_IDX], hasNot: [] },
+const LAYOUT = [MRG_RXBUF, INDIRECT, EVENT_IDX]
+
+interface Setting {
+  readonly name: string
+  readonly card?: string
+  readonly queues: number
+  readonly mtuMax: number
+  readonly mtus: readonly number[]
+  readonly has: readonly number[]
+  readonly hasNot: readonly number[]
+}
+
+const ALL = { queues: 1, mtuMax: 65_520, mtus: [65_520, 1500, 1280], has: [...OFFLOADS, ...LAYOUT], hasNot: [] }
+const SETTINGS: readonly Setting[] = [
+  { ...ALL, name: "every offload", hasNot: [MQ, RING_PACKED] },
+  { ...ALL, name: "packed queues", card: "packed=on", has: [...ALL.has, RING_PACKED] },
+  {
+    ...ALL,
+    name: "packed queues without event index and indirect descriptors",
+    card: "packed=on,event_idx=off,indirect_desc=off",
+    mtus: [1500],
+    has: [...OFFLOADS, MRG_RXBUF, RING_PACKED],
+    hasNot: [INDIRECT, EVENT_IDX],
+  },
+  { ...ALL, name: "four pairs of queues", card: "mq=on", queues: 4, mtus: [1500], has: [...ALL.has, MQ, CTRL_VQ] },
+  {
+    ...ALL,
+    name: "four pairs of packed queues",
+    card: "mq=on,packed=on",
+    queues: 4,
+    mtus: [1500],
+    has: [...ALL.has, MQ, CTRL_VQ, RING_PACKED],
+  },
   {
     name: "none, and one buffer for each frame",
+    queues: 1,
+    // Without merged buffers, a frame must fit the one that the driver gives: 1,500 bytes of packet.
+    mtuMax: 1500,
+    mtus: [1500],
     card:
       "csum=off,guest_csum=off,gso=off,guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off," +
       "host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,mrg_rxbuf=off,event_idx=off,indirect_desc=off",
     has: [],
-    hasNot: [...OFFLOADS, MRG_RXBUF, INDIRECT, EVENT_IDX],
+    hasNot: [...OFFLOADS, ...LAYOUT],
   },
-] as const
+]
+
+/** What `ethtool -K` switches in the driver. */
+const SWITCHES = ["tx", "tso", "gso", "rx", "gro", "sg"]
 
 async function serve(guest: Guest): Promise<void> {
   await guest.online()
@@ -56,15 +97,13 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user${skipNote("qemu")}`, (
   })
   afterAll(() => world?.close())
 
-  describe.each(SETTINGS)("a driver with $name", ({ card, has, hasNot }) => {
+  describe.each(SETTINGS)("a driver with $name", ({ card, queues, mtuMax, mtus, has, hasNot }) => {
     let passt: Passt
     let guest: Guest
-    // Without merged buffers, a frame must fit the one that the driver gives: 1,500 bytes of packet.
-    const mtuMax = card === undefined ? 65_520 : 1500
     beforeAll(async () => {
       passt = await startPasst(world.host, ["--vhost-user", "-m", String(mtuMax), ...FORWARDS])
       const { socket } = passt
-      const more = card === undefined ? {} : { card }
+      const more = { queues, processors: queues, ...(card === undefined ? {} : { card }) }
       guest = await bootGuest({ socket, vhostUser: true, start: world.host.startAsUser, ...more })
       await serve(guest)
     })
@@ -86,7 +125,7 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user${skipNote("qemu")}`, (
       expect(await guest.must("ip -6 route show default")).toContain("via fe80:")
     })
 
-    describe.each(mtuMax === 1500 ? [1500] : [65_520, 1500, 1280])("MTU %i", (mtu) => {
+    describe.each(mtus)("MTU %i", (mtu) => {
       beforeAll(async () => {
         await guest.must(`ip link set eth0 mtu ${mtu}`)
       })
@@ -112,6 +151,55 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user${skipNote("qemu")}`, (
         expect(await guest.must(up, 60_000)).toBe(`${count} ${digest}\n`)
         const inbound = await ask(world.world, "upload", host, 2000, count, 5)
         expect(inbound.text).toContain(streamDigest(count, 5))
+      })
+    })
+
+    test.skipIf(card !== undefined)("ethtool -K: each offload off, and on again", async () => {
+      const count = 2 ** 18
+      for (const name of SWITCHES) {
+        for (const value of ["off", "on"]) {
+          // Some follow others, which ethtool tells in its status.
+          await guest.run(`ethtool -K eth0 ${name} ${value}`)
+          const down = `echo ${count} 4 | socat -t 60 - TCP4:${SERVER.ipv4}:${PORT.stream} | sha256sum`
+          expect(await guest.must(down, 60_000), `${name} ${value}`).toContain(streamDigest(count, 4))
+          const up = `head -c ${count} /dev/zero | socat -t 60 - TCP4:${SERVER.ipv4}:${PORT.digest}`
+          const digest = (await guest.must(`head -c ${count} /dev/zero | sha256sum`)).split(" ")[0]
+          expect(await guest.must(up, 60_000), `${name} ${value}`).toBe(`${count} ${digest}\n`)
+        }
+        const features = await guest.must("ethtool -k eth0")
+        if (name === "tso") expect(features).toContain("tcp-segmentation-offload: on")
+        if (name === "tx") expect(features).toContain("tx-checksumming: on")
+      }
+    })
+
+    describe.skipIf(queues === 1)("several queues", () => {
+      const received = async (): Promise<number[]> => {
+        const counters = await guest.must("ethtool -S eth0")
+        return Array.from({ length: queues }, (_, i) =>
+          Number(new RegExp(`rx_queue_${i}_packets: (\\d+)|rx${i}_packets: (\\d+)`).exec(counters)?.[1] ?? NaN),
+        )
+      }
+      const ask1 = (processor: number) =>
+        `for i in 1 2 3; do echo $i | taskset ${1 << processor} socat -t 0.2 - UDP4:${SERVER.ipv4}:${PORT.echo}; done`
+
+      test("answers come on the queue on which the guest asked", async () => {
+        expect(await guest.must("ethtool -l eth0")).toMatch(new RegExp(`Current[^]*Combined:\\s+${queues}`))
+        for (let processor = 0; processor < queues; processor++) {
+          const before = await received()
+          await guest.must(ask1(processor), 60_000)
+          const more = (await received()).map((count, i) => count - before[i]!)
+          expect(more[processor], `of ${more.join(", ")}`).toBeGreaterThanOrEqual(3)
+        }
+      })
+      test("fewer queues, and more again, in mid-transfer", async () => {
+        const count = 20 * 2 ** 20
+        const down = `echo ${count} 4 | socat -t 60 - TCP4:${SERVER.ipv4}:${PORT.stream} | sha256sum`
+        const transfers = [guest.run(down, 120_000)]
+        for (const combined of [1, 2, queues, 1, queues]) {
+          await guest.must(`ethtool -L eth0 combined ${combined}`)
+          expect(await guest.must("wget -q -O - http://www/")).toBe(PAGE)
+        }
+        for (const { stdout } of await Promise.all(transfers)) expect(stdout).toContain(streamDigest(count, 4))
       })
     })
 

@@ -1,4 +1,4 @@
-// The guest's initramfs: busybox, iperf3, socat and rdisc6 with their libraries, the modules, and the scripts in rootfs/.
+// The guest's initramfs: busybox, iperf3, socat, rdisc6 and ethtool with their libraries, the modules, and the scripts in rootfs/.
 import { createHash } from "node:crypto"
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { basename, join } from "node:path"
@@ -18,8 +18,10 @@ export interface GuestImage {
 /** With the libraries that only these programs need; everything else they link to is on every Debian system. */
 const PACKAGES = ["busybox-static", "iperf3", "libiperf0", "libsctp1", "ndisc6", "socat", "libwrap0", "libreadline8"]
 
+const CARD_PACKAGES = ["ethtool", "libmnl0"]
+
 /** Programs that are not in busybox, by their place in the unpacked packages. */
-const PROGRAMS = ["usr/bin/iperf3", "usr/bin/rdisc6", "bin/rdisc6", "usr/bin/socat"]
+const PROGRAMS = ["usr/bin/iperf3", "usr/bin/rdisc6", "bin/rdisc6", "usr/bin/socat", "sbin/ethtool", "usr/sbin/ethtool"]
 
 const LOADER = "/opt/lib/ld-linux-x86-64.so.2"
 
@@ -42,9 +44,11 @@ async function userland(): Promise<CpioEntry[]> {
     if (applet === "" || applet === "busybox") continue
     entries.push({ kind: "link", path: `bin/${applet}`, target: "busybox" })
   }
-  const searchPath = [join(tree, "usr/lib/x86_64-linux-gnu"), join(tree, "lib/x86_64-linux-gnu")].join(":")
+  const trees = [tree, await unpackedPackages("card", CARD_PACKAGES)]
+  const folders = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"]
+  const searchPath = trees.flatMap((one) => folders.map((folder) => join(one, folder))).join(":")
   const placed = new Set<string>()
-  for (const path of PROGRAMS.map((program) => join(tree, program))) {
+  for (const path of trees.flatMap((one) => PROGRAMS.map((program) => join(one, program)))) {
     if (!existsSync(path) || placed.has(basename(path))) continue
     placed.add(basename(path))
     const name = basename(path)

@@ -24,6 +24,12 @@ export interface GuestOptions {
   readonly vhostUser?: boolean
   /** Further properties of the card, as QEMU's -device has them: "csum=off,mq=on". */
   readonly card?: string
+  /** Pairs of queues of a card behind vhost-user, 1 to 8; more than one needs "mq=on" in `card`. Default: 1. */
+  readonly queues?: number
+  /** Default: 1. */
+  readonly processors?: number
+  /** Further arguments for QEMU. */
+  readonly more?: readonly string[]
   readonly mac?: string
   /** "none" leaves the card unconfigured. Default: DHCP and SLAAC at boot. */
   readonly network?: "dhcp" | "none"
@@ -72,7 +78,7 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   // QEMU 7.2 without KVM ends with a segmentation fault when it masks the message-signalled interrupts of such a card.
   const card =
     options.vhostUser === true ? `vectors=0${options.card === undefined ? "" : `,${options.card}`}` : options.card
-  const own = options.vhostUser === true ? "vhost-user,id=net,chardev=front-end" : stream
+  const own = options.vhostUser === true ? `vhost-user,id=net,chardev=front-end,queues=${options.queues ?? 1}` : stream
   const netdev = options.netdev ?? (options.socket === undefined ? undefined : own)
   const network =
     netdev === undefined ? ["-nic", "none"] : ["-netdev", netdev, "-device", deviceArgument(nic, options.mac, card)]
@@ -82,7 +88,7 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   }
   const command = [
     [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
-    ["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256"],
+    ["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256", "-smp", String(options.processors ?? 1)],
     ["-kernel", image.kernel, "-initrd", image.initramfs],
     ["-append", `console=ttyS0 quiet panic=-1 mitigations=off guest.net=${options.network ?? "dhcp"}`],
     ["-chardev", "stdio,id=log,signal=off", "-serial", "chardev:log"],
@@ -92,6 +98,7 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
     ["-chardev", `socket,id=command,path=${commandSocket},server=on,wait=off`],
     ["-device", "virtserialport,chardev=command,name=agent,nr=1"],
     network,
+    options.more ?? [],
   ].flat()
   const began = performance.now()
   const qemu = (options.start ?? start)(command, { stdio: ["ignore", "pipe", "pipe"] })

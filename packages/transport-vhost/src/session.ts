@@ -453,6 +453,8 @@ export class Session {
     for (const start of [guest, user, offset]) {
       if (start + size >= 1n << 64n) throw new ProtocolError("a region of memory beyond the end of addresses")
     }
+    // QEMU before 8.1 adds and removes each region once for each pair of queues.
+    if (this.#regionAt(region) >= 0) return DONE
     for (const other of this.#regions) {
       if (overlap(guest, size, other.guest, other.size) || overlap(user, size, other.user, other.size)) {
         throw new ProtocolError("regions of memory that overlap")
@@ -464,11 +466,15 @@ export class Session {
     return result
   }
 
-  #removeRegion({ guest, size, user }: Region): number {
-    const at = this.#regions.findIndex((one) => one.guest === guest && one.size === size && one.user === user)
-    if (at < 0) throw new ProtocolError("REM_MEM_REG of a region that is not there")
+  #removeRegion(region: Region): number {
+    const at = this.#regionAt(region)
+    if (at < 0) return DONE
     this.#regions.splice(at, 1)
-    return this.#device.removeMemory(guest, size, user)
+    return this.#device.removeMemory(region.guest, region.size, region.user)
+  }
+
+  #regionAt({ guest, size, user }: Region): number {
+    return this.#regions.findIndex((one) => one.guest === guest && one.size === size && one.user === user)
   }
 }
 
