@@ -50,7 +50,7 @@ export async function planned(api: Api, object: Manifest, force: boolean): Promi
 
 /** What has been done, so that it can be undone. */
 export class Journal {
-  private readonly done: { readonly change: Change; readonly applied: Manifest }[] = []
+  private readonly done: { readonly before: Manifest | undefined; readonly applied: Manifest }[] = []
   private readonly api: Api
   private readonly force: boolean
 
@@ -62,10 +62,19 @@ export class Journal {
   async make(change: Change): Promise<Manifest> {
     try {
       const applied = await this.api.apply(change.object, { force: this.force })
-      this.done.push({ change, applied })
+      this.done.push({ before: change.before, applied })
       return applied
     } catch (error) {
       throw explain(error, `cannot ${change.verb} ${called(change.object)}`)
+    }
+  }
+
+  async remove(object: Manifest): Promise<void> {
+    try {
+      await this.api.delete(object)
+      this.done.push({ before: object, applied: object })
+    } catch (error) {
+      throw explain(error, `cannot delete ${called(object)}`)
     }
   }
 
@@ -76,14 +85,14 @@ export class Journal {
   /** In reverse order. @returns what could not be undone, in words */
   async undo(removed: (object: Manifest) => Promise<void>, tell: (line: string) => void): Promise<string[]> {
     const left: string[] = []
-    for (const { change, applied } of this.done.toReversed()) {
+    for (const { before, applied } of this.done.toReversed()) {
       try {
-        if (change.before === undefined) {
+        if (before === undefined) {
           await removed(applied)
           await this.api.delete(applied)
           tell(`undone: ${called(applied)} is removed`)
         } else {
-          await this.api.apply(ownedPart(change.before, FIELD_MANAGER), { force: true })
+          await this.api.apply(ownedPart(before, FIELD_MANAGER), { force: true })
           tell(`undone: ${called(applied)} is as before`)
         }
       } catch (error) {

@@ -132,6 +132,71 @@ describe("install", () => {
   })
 })
 
+// Older API servers have neither plugins nor policies; there is nothing to be tried against.
+describe.skipIf(REAL !== undefined)("as a plugin", () => {
+  const plugin = [...INSTALL, "--protocol", "plugin"]
+  const kinds = async (): Promise<string[]> => {
+    const found = []
+    for (const kind of ["Plugin", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] as const) {
+      for (const { metadata } of await cluster.all(kind)) found.push(`${kind}/${metadata.name}`)
+    }
+    return found
+  }
+
+  test("the sidecar comes by a policy, and KubeVirt asks it as a plugin; and back", async () => {
+    await cluster.reset({}, { developerConfiguration: { featureGates: ["Plugins"] } })
+    await cluster.run(...INSTALL)
+    expect(await cluster.run(...plugin)).toMatchObject({ exit: 0 })
+    expect(await kinds()).toEqual([
+      "Plugin/passt",
+      "MutatingAdmissionPolicy/passt-kubevirt",
+      "MutatingAdmissionPolicyBinding/passt-kubevirt",
+    ])
+    expect(await binding()).toEqual({ networkAttachmentDefinition: "kubevirt/passt-kubevirt" })
+    const hooks = at(await cluster.get("Plugin", undefined, "passt"), "spec", "domainHooks")
+    expect(hooks).toEqual([{ sidecar: { socketPath: "/var/run/kubevirt-plugin/passt/passt.sock" } }])
+    expect(await cluster.run("doctor")).toMatchObject({ exit: 0 })
+    // What is left over would keep machines from starting.
+    const back = await cluster.run(...INSTALL)
+    expect(back).toMatchObject({ exit: 0, out: expect.stringContaining("delete Plugin passt") })
+    expect(await kinds()).toEqual([])
+    await cluster.run(...plugin)
+    expect(await cluster.run("uninstall")).toMatchObject({ exit: 0 })
+    expect(await kinds()).toEqual([])
+  })
+
+  test("a deletion that fails is undone, too", async () => {
+    await cluster.reset({}, { developerConfiguration: { featureGates: ["Plugins"] } })
+    await cluster.run(...plugin)
+    const before = [await cluster.snapshot(), await kinds()]
+    const fail = { method: "DELETE", status: 500, message: "etcd is down", times: 1 }
+    cluster.fake?.failing.push({ path: /\/mutatingadmissionpolicies\//, ...fail })
+    expect(await cluster.run(...INSTALL)).toMatchObject({
+      exit: 1,
+      err: expect.stringContaining("everything is as before"),
+    })
+    expect(await cluster.snapshot()).toEqual(before[0])
+    expect((await kinds()).toSorted()).toEqual((before[1] as string[]).toSorted())
+    expect(await binding()).toEqual({ networkAttachmentDefinition: "kubevirt/passt-kubevirt" })
+  })
+
+  test.each([
+    ["plugins", "this KubeVirt has no plugins"],
+    ["mutatingadmissionpolicies", "MutatingAdmissionPolicy v1"],
+  ])("not without %s", async (plural, message) => {
+    await cluster.reset({}, { developerConfiguration: { featureGates: ["Plugins"] } })
+    cluster.fake?.unknown.add(plural)
+    expect(await cluster.run(...plugin)).toMatchObject({ exit: 4, out: "", err: expect.stringContaining(message) })
+  })
+
+  test("not with the gate off", async () => {
+    expect(await cluster.run(...plugin)).toMatchObject({
+      exit: 4,
+      err: expect.stringContaining('["DataVolumes","Plugins"]'),
+    })
+  })
+})
+
 describe("what makes installing pointless", () => {
   test.skipIf(REAL !== undefined).each([
     ["kubevirts", 4, "KubeVirt is not installed"],

@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util"
 import { EXIT, Failure } from "./failure.ts"
-import { PRESETS } from "./manifests/settings.ts"
+import { PRESETS, PROTOCOLS } from "./manifests/settings.ts"
+import type { Protocol } from "./manifests/settings.ts"
 
 export const COMMANDS = ["install", "status", "doctor", "uninstall"] as const
 export type CommandName = (typeof COMMANDS)[number]
@@ -21,6 +22,7 @@ const FLAGS = {
   namespace: { type: "string", short: "n" },
   "ping-group": { type: "string" },
   preset: { type: "string" },
+  protocol: { type: "string" },
   "pull-secret": { type: "string", multiple: true },
   "sidecar-cpu": { type: "string" },
   "sidecar-memory": { type: "string" },
@@ -43,6 +45,7 @@ const WITH: Readonly<Record<CommandName, readonly FlagName[]>> = {
     "migration",
     "ping-group",
     "preset",
+    "protocol",
     "pull-secret",
     "sidecar-cpu",
     "sidecar-memory",
@@ -66,6 +69,7 @@ export interface Options {
   readonly pingGroup: number
   readonly pullSecrets: readonly string[]
   readonly migration: boolean
+  readonly protocol: Protocol
   readonly computeMemory?: string | undefined
   readonly sidecarMemory?: string | undefined
   readonly sidecarCpu?: string | undefined
@@ -114,6 +118,8 @@ export function parseOptions(args: readonly string[]): Options | "help" | "versi
   const presetName = values.preset ?? "kubernetes"
   const preset = Object.hasOwn(PRESETS, presetName) ? PRESETS[presetName] : undefined
   if (preset === undefined) throw wrong(`--preset: ${presetName} is not one of ${Object.keys(PRESETS).join(", ")}`)
+  const protocol = PROTOCOLS.find((one) => one === (values.protocol ?? "hooks"))
+  if (protocol === undefined) throw wrong(`--protocol: ${values.protocol} is not one of ${PROTOCOLS.join(", ")}`)
   const timeout = check("timeout", values.timeout, /^\d{1,5}$/, "a number of seconds") ?? "300"
   const group = Number(check("ping-group", values["ping-group"], /^\d{1,10}$/, "a group number") ?? "107")
   if (group > 4294967294) throw wrong("--ping-group: group numbers end at 4294967294")
@@ -135,6 +141,7 @@ export function parseOptions(args: readonly string[]): Options | "help" | "versi
     pingGroup: group,
     pullSecrets: values["pull-secret"] ?? [],
     migration: values.migration === true,
+    protocol,
     computeMemory: check("compute-memory", values["compute-memory"], QUANTITY, "a quantity such as 250Mi"),
     sidecarMemory: check("sidecar-memory", values["sidecar-memory"], QUANTITY, "a quantity such as 256Mi"),
     sidecarCpu: check("sidecar-cpu", values["sidecar-cpu"], QUANTITY, "a quantity such as 500m"),

@@ -24,6 +24,7 @@ install:
   --compute-memory SIZE  memory for passt in the machine's own container (engine by libvirt: 250Mi)
   --sidecar-memory SIZE  memory of all sidecars of virtual machines
   --sidecar-cpu AMOUNT   processor time of all sidecars of virtual machines
+  --protocol NAME        hooks, or plugin: KubeVirt 1.9 and Kubernetes 1.36; not tried on a cluster (hooks)
   --migration            let KubeVirt migrate machines with this binding; their connections are lost
   --force                take over what somebody else has set
 

@@ -132,11 +132,8 @@ export const NEEDED: readonly { readonly kind: Kind; readonly verbs: readonly st
 ]
 
 /** @returns what this user may not, as "patch daemonsets.apps" */
-export async function missingPermissions(api: Api, namespace: string, openshift: boolean): Promise<string[]> {
-  const needed = [
-    ...NEEDED,
-    ...(openshift ? [{ kind: "RoleBinding", verbs: ["get", "create", "patch", "delete"] } as const] : []),
-  ]
+export async function missingPermissions(api: Api, namespace: string, more: readonly Kind[]): Promise<string[]> {
+  const needed = [...NEEDED, ...more.map((kind) => ({ kind, verbs: ["get", "create", "patch", "delete"] }))]
   const questions = needed.flatMap(({ kind, verbs }) => verbs.map((verb) => ({ kind, verb })))
   const answers = await Promise.all(
     questions.map(async ({ kind, verb }) => {
@@ -147,6 +144,36 @@ export async function missingPermissions(api: Api, namespace: string, openshift:
     }),
   )
   return answers.filter((answer) => answer !== "")
+}
+
+/** Whether what machines' sidecars come by with a plugin is there. */
+export async function judgePluginProtocol(api: Api, kubevirt: Manifest): Promise<Finding> {
+  const topic = "plugin"
+  if ((await api.list("Plugin")) === undefined) {
+    return error(
+      topic,
+      "this KubeVirt has no plugins (plugin.kubevirt.io/v1alpha1)",
+      "upgrade to v1.9, or install with --protocol hooks",
+    )
+  }
+  const gates = listAt(kubevirt, "spec", "configuration", "developerConfiguration", "featureGates")
+  if (!gates.includes("Plugins")) {
+    const patch = { spec: { configuration: { developerConfiguration: { featureGates: [...gates, "Plugins"] } } } }
+    return error(
+      topic,
+      "KubeVirt has plugins behind the feature gate Plugins, which is off",
+      patchCommand(kubevirt, patch),
+    )
+  }
+  if ((await api.list("MutatingAdmissionPolicy")) === undefined) {
+    const remedy = "upgrade Kubernetes to v1.36, or install with --protocol hooks"
+    return error(
+      topic,
+      "the API server has no policies that put sidecars into pods (MutatingAdmissionPolicy v1)",
+      remedy,
+    )
+  }
+  return good(topic, "KubeVirt and the API server have what plugins take")
 }
 
 /** Whether Multus is there: without it nothing runs the CNI plugin. */

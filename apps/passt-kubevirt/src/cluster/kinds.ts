@@ -9,6 +9,16 @@ export const KINDS = {
   DaemonSet: { apiVersion: "apps/v1", plural: "daemonsets", namespaced: true },
   Event: { apiVersion: "v1", plural: "events", namespaced: true },
   KubeVirt: { apiVersion: "kubevirt.io/v1", plural: "kubevirts", namespaced: true },
+  MutatingAdmissionPolicy: {
+    apiVersion: "admissionregistration.k8s.io/v1",
+    plural: "mutatingadmissionpolicies",
+    namespaced: false,
+  },
+  MutatingAdmissionPolicyBinding: {
+    apiVersion: "admissionregistration.k8s.io/v1",
+    plural: "mutatingadmissionpolicybindings",
+    namespaced: false,
+  },
   Namespace: { apiVersion: "v1", plural: "namespaces", namespaced: false },
   NetworkAttachmentDefinition: {
     apiVersion: "k8s.cni.cncf.io/v1",

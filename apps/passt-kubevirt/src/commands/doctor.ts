@@ -44,7 +44,7 @@ export async function doctor({ api, options, print }: Context): Promise<Exit> {
         [await judgePodSecurity(api, namespace)].filter((one) => one !== undefined),
       )),
     )
-    findings.push(...judgeRegistration(kubevirt, options.binding))
+    findings.push(...(await attempt("registration", () => judgeRegistration(api, kubevirt, options.binding))))
     findings.push(...(await attempt("network", () => judgeNetwork(api, namespace))))
     findings.push(...(await attempt("CNI plugin", () => judgePlugin(api, namespace))))
     const names = ownedBindings(kubevirt)
@@ -91,7 +91,7 @@ async function look<T>(findings: Finding[], topic: string, read: () => Promise<T
 }
 
 async function judgePermissions(api: Api, namespace: string): Promise<Finding[]> {
-  const missing = await missingPermissions(api, namespace, false)
+  const missing = await missingPermissions(api, namespace, [])
   if (missing.length === 0) return [good("permissions", "this user may install and uninstall")]
   return [
     warning(
@@ -132,7 +132,8 @@ function judgeSidecars(kubevirt: Manifest): Finding[] {
   return [warning("sidecar memory", message, remedy)]
 }
 
-function judgeRegistration(kubevirt: Manifest, binding: string): Finding[] {
+async function judgeRegistration(api: Api, kubevirt: Manifest, binding: string): Promise<Finding[]> {
+  const plugins = ((await api.list("Plugin")) ?? []).map(({ metadata }) => metadata.name)
   const names = ownedBindings(kubevirt)
   const remedy = "passt-kubevirt install --image IMAGE"
   if (names.length === 0) {
@@ -146,11 +147,12 @@ function judgeRegistration(kubevirt: Manifest, binding: string): Finding[] {
     const entry = bindingOf(kubevirt, name)
     const image = textAt(entry, "sidecarImage")
     const network = textAt(entry, "networkAttachmentDefinition")
-    if (image === undefined) return error("registration", `the binding ${name} has no sidecarImage`, remedy)
+    if (image === undefined && !plugins.includes(name))
+      return error("registration", `the binding ${name} has no sidecarImage`, remedy)
     const expected = `${kubevirt.metadata.namespace}/${NAME}`
     if (network !== expected)
       return error("registration", `the binding ${name} names the network ${network}, not ${expected}`, remedy)
-    return good("registration", `the binding ${name} runs ${image}`)
+    return good("registration", `the binding ${name} runs ${image ?? "as a plugin"}`)
   })
 }
 

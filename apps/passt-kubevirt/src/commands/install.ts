@@ -6,6 +6,7 @@ import {
   isForeignBinding,
   judgeKubeVirt,
   judgeMultus,
+  judgePluginProtocol,
   judgePodSecurity,
   missingPermissions,
   ownedBindings,
@@ -21,6 +22,7 @@ import type { Exit } from "../failure.ts"
 import { bindingEntry, objects, registration } from "../manifests/objects.ts"
 import type { Settings } from "../manifests/settings.ts"
 import type { Context } from "./context.ts"
+import { made } from "./uninstall.ts"
 import { removeFromNodes, waitForNodes } from "./nodes.ts"
 
 /** Undoing does not wait for nodes longer than this. */
@@ -42,6 +44,8 @@ export async function install(context: Context): Promise<Exit> {
   // Every change is tried before any is made: conflicts and refusals of admission come out now.
   const changes: Change[] = []
   for (const object of objects(settings)) changes.push(await planned(api, object, options.force))
+  const names = new Set(changes.map(({ object }) => called(object)))
+  const obsolete = (await made(api, namespace)).ours.filter((object) => !names.has(called(object)))
   const register = await planned(
     api,
     registration(settings, { name: kubevirt.metadata.name, namespace }),
@@ -53,6 +57,7 @@ export async function install(context: Context): Promise<Exit> {
     print(`${verb.padEnd(6)} ${called(object)}`)
     if (options.dryRun && verb !== "keep") for (const line of diff(before, after)) print(`  ${line}`)
   }
+  for (const object of obsolete) print(`delete ${called(object)}`)
   if (options.dryRun) return EXIT.good
 
   const journal = new Journal(api, options.force)
@@ -60,6 +65,8 @@ export async function install(context: Context): Promise<Exit> {
     for (const change of changes) if (change.verb !== "keep") await journal.make(change)
     await nodesReady(context, changes.find(({ object }) => object.kind === "DaemonSet")!.object)
     if (register.verb !== "keep") await kubevirtTakes(context, await journal.make(register))
+    // What an earlier install with other options has made, once nothing asks for it any more.
+    for (const object of obsolete) await journal.remove(object)
   } catch (error) {
     throw await undone(context, journal, error)
   }
@@ -71,17 +78,23 @@ export async function install(context: Context): Promise<Exit> {
   return EXIT.good
 }
 
+const PLUGIN_KINDS = ["Plugin", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] as const
+
 /** What makes installing pointless. */
 async function demandFitness({ api, options }: Context, kubevirt: Manifest, namespace: string): Promise<void> {
-  const missing = await missingPermissions(api, namespace, options.openshift)
+  const missing = await missingPermissions(api, namespace, [
+    ...(options.openshift ? ["RoleBinding" as const] : []),
+    ...(options.protocol === "plugin" ? PLUGIN_KINDS : []),
+  ])
   if (missing.length > 0) throw new Failure(`this user may not: ${missing.join(", ")}`, EXIT.access)
   const findings = [...judgeKubeVirt(kubevirt), await judgeMultus(api), await judgePodSecurity(api, namespace)]
+  if (options.protocol === "plugin") findings.push(await judgePluginProtocol(api, kubevirt))
   const bad = findings.find((finding) => finding?.level === "error")
   if (bad !== undefined) throw new Failure(`${bad.message}; ${bad.remedy}`, EXIT.unfit)
 }
 
 function settingsFor({ options }: Context, kubevirt: Manifest, namespace: string): Settings {
-  const { binding, image, cniImage, cniDir, pingGroup, openshift, pullSecrets, migration } = options
+  const { binding, image, cniImage, cniDir, pingGroup, openshift, pullSecrets, migration, protocol } = options
   return {
     namespace,
     binding,
@@ -93,6 +106,7 @@ function settingsFor({ options }: Context, kubevirt: Manifest, namespace: string
     pullSecrets,
     placement: placementOf(kubevirt),
     migration,
+    protocol,
     ...(options.computeMemory === undefined ? {} : { computeMemory: options.computeMemory }),
     ...(options.sidecarMemory === undefined ? {} : { sidecarMemory: options.sidecarMemory }),
     ...(options.sidecarCpu === undefined ? {} : { sidecarCpu: options.sidecarCpu }),

@@ -1,5 +1,6 @@
 import { explain } from "../changes.ts"
 import { findKubeVirt, ownedBindings, usersOf, bindingOf } from "../cluster/facts.ts"
+import { KINDS } from "../cluster/kinds.ts"
 import { called, isOwned } from "../cluster/objects.ts"
 import type { Manifest } from "../cluster/objects.ts"
 import { FIELD_MANAGER } from "../cluster/api.ts"
@@ -13,6 +14,8 @@ import { removeFromNodes } from "./nodes.ts"
 
 /** What install makes, in the order in which it goes. */
 const MADE = [
+  { kind: "MutatingAdmissionPolicyBinding", name: NAME },
+  { kind: "MutatingAdmissionPolicy", name: NAME },
   { kind: "DaemonSet", name: NAME },
   { kind: "NetworkAttachmentDefinition", name: NAME },
   { kind: "RoleBinding", name: NAME },
@@ -32,9 +35,10 @@ async function kubeVirtIfThere(api: Api, namespace: string | undefined): Promise
 
 /** Objects that are there under our names: those that we have made, and those that somebody else has. */
 export async function made(api: Api, namespace: string): Promise<{ ours: Manifest[]; others: Manifest[] }> {
-  const found: Manifest[] = []
+  // Plugins are named after bindings.
+  const found: Manifest[] = [...((await api.list("Plugin", undefined, `${MANAGED_BY}=${NAME}`)) ?? [])]
   for (const { kind, name } of MADE) {
-    const object = await api.get(kind, kind === "ClusterRole" ? undefined : namespace, name)
+    const object = await api.get(kind, KINDS[kind].namespaced ? namespace : undefined, name)
     if (object !== undefined) found.push(object)
   }
   const isOurs = ({ metadata }: Manifest): boolean => metadata.labels?.[MANAGED_BY] === NAME

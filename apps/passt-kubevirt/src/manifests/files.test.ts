@@ -31,6 +31,7 @@ const settings: Settings = {
   pullSecrets: [],
   placement: {},
   migration: false,
+  protocol: "hooks",
 }
 
 let folder: string

@@ -24,6 +24,7 @@ const SETTINGS: Settings = {
   pullSecrets: [],
   placement: {},
   migration: false,
+  protocol: "hooks",
 }
 
 function yaml(value: unknown): string {

@@ -1,6 +1,7 @@
 /**
  * The one source of what is in a cluster: `install` applies these objects, and Kustomize's and Helm's files are written from them.
  */
+import { KINDS } from "../cluster/kinds.ts"
 import type { Manifest } from "../cluster/objects.ts"
 import { LABELS, MANAGED_BY, NAME, PLUGIN_FILE, PLUGIN_IN_IMAGE } from "./settings.ts"
 import type { Settings } from "./settings.ts"
@@ -39,6 +40,11 @@ function viewerRole(settings: Settings, manager: string): Manifest {
     metadata: { ...metadata(settings, manager, false), name: `${NAME}-viewer` },
     rules: [
       { apiGroups: [""], resources: ["events", "namespaces", "nodes", "pods", "serviceaccounts"], verbs: read },
+      {
+        apiGroups: ["admissionregistration.k8s.io"],
+        resources: ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"],
+        verbs: read,
+      },
       { apiGroups: ["apps"], resources: ["daemonsets"], verbs: read },
       { apiGroups: ["apiextensions.k8s.io"], resources: ["customresourcedefinitions"], verbs: read },
       { apiGroups: ["k8s.cni.cncf.io"], resources: ["network-attachment-definitions"], verbs: read },
@@ -47,6 +53,7 @@ function viewerRole(settings: Settings, manager: string): Manifest {
         resources: ["kubevirts", "virtualmachineinstances", "virtualmachines"],
         verbs: read,
       },
+      { apiGroups: ["plugin.kubevirt.io"], resources: ["plugins"], verbs: read },
       { apiGroups: ["rbac.authorization.k8s.io"], resources: ["clusterroles", "rolebindings"], verbs: read },
     ],
   }
@@ -136,6 +143,90 @@ export function daemonSet(settings: Settings, manager: string, action: "install"
   }
 }
 
+/** Where virt-launcher looks for domain plugins: a directory for each, shared with the machine's container. */
+const PLUGIN_DIRECTORY = "/var/run/kubevirt-plugin"
+const SIDECAR = "passt-plugin"
+
+/** Machines with the binding are asked about at our socket, and do not start without an answer. */
+function domainPlugin(settings: Settings, manager: string): Manifest {
+  const { binding } = settings
+  return {
+    apiVersion: "plugin.kubevirt.io/v1alpha1",
+    kind: "Plugin",
+    // Sockets are in directories named after plugins.
+    metadata: { ...metadata(settings, manager, false), name: binding },
+    spec: {
+      condition: `vmi.spec.domain.devices.interfaces.exists(i, has(i.binding) && i.binding.name == "${binding}")`,
+      failureStrategy: "Fail",
+      domainHooks: [{ sidecar: { socketPath: `${PLUGIN_DIRECTORY}/${binding}/passt.sock` } }],
+      mutatingAdmissionPolicies: [{ name: NAME }],
+    },
+  }
+}
+
+/** Lets the API server put the sidecar into pods of machines that have our network. */
+function injection(settings: Settings, manager: string): Manifest[] {
+  const { apiVersion } = KINDS.MutatingAdmissionPolicy
+  const networks = "k8s.v1.cni.cncf.io/networks"
+  const text = (value: string): string => JSON.stringify(value)
+  const quantities = `{"cpu": ${text(settings.sidecarCpu ?? "500m")}, "memory": ${text(settings.sidecarMemory ?? "256Mi")}}`
+  const mount = (path: string, more: string): string =>
+    `Object.spec.containers.volumeMounts{name: ${text(SIDECAR)}, mountPath: ${text(path)}${more}}`
+  const container = `Object.spec.containers{
+    name: ${text(SIDECAR)},
+    image: ${text(settings.image)},
+    env: [Object.spec.containers.env{name: "NETWORK_BINDING_PLUGIN_NAME", value: ${text(settings.binding)}}],
+    resources: Object.spec.containers.resources{requests: ${quantities}, limits: ${quantities}},
+    securityContext: Object.spec.containers.securityContext{
+      runAsUser: 107, runAsGroup: 107, runAsNonRoot: true, allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
+      capabilities: Object.spec.containers.securityContext.capabilities{drop: ["ALL"]}
+    },
+    terminationMessagePolicy: "FallbackToLogsOnError",
+    volumeMounts: [${mount(`${PLUGIN_DIRECTORY}/${settings.binding}`, `, subPath: ${text(settings.binding)}`)}]
+  }`
+  const machine = `object.spec.containers.map(c, c.name).indexOf("compute")`
+  return [
+    {
+      apiVersion,
+      kind: "MutatingAdmissionPolicy",
+      metadata: metadata(settings, manager, false),
+      spec: {
+        failurePolicy: "Fail",
+        reinvocationPolicy: "IfNeeded",
+        matchConstraints: {
+          objectSelector: { matchLabels: { "kubevirt.io": "virt-launcher" } },
+          resourceRules: [{ apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE"], resources: ["pods"] }],
+        },
+        matchConditions: [
+          {
+            name: "has-the-network",
+            expression: `has(object.metadata.annotations) && ${text(networks)} in object.metadata.annotations && object.metadata.annotations[${text(networks)}].contains(${text(`"${NAME}"`)})`,
+          },
+          { name: "not-yet", expression: `!object.spec.containers.exists(c, c.name == ${text(SIDECAR)})` },
+        ],
+        mutations: [
+          {
+            patchType: "JSONPatch",
+            jsonPatch: {
+              expression: `[
+  JSONPatch{op: "add", path: "/spec/volumes/-", value: Object.spec.volumes{name: ${text(SIDECAR)}, emptyDir: Object.spec.volumes.emptyDir{}}},
+  JSONPatch{op: "add", path: "/spec/containers/" + string(${machine}) + "/volumeMounts/-", value: ${mount(PLUGIN_DIRECTORY, "")}},
+  JSONPatch{op: "add", path: "/spec/containers/-", value: ${container}}
+]`,
+            },
+          },
+        ],
+      },
+    },
+    {
+      apiVersion,
+      kind: "MutatingAdmissionPolicyBinding",
+      metadata: metadata(settings, manager, false),
+      spec: { policyName: NAME },
+    },
+  ]
+}
+
 /** Everything that is made, in the order in which it is; the registration comes after it. */
 export function objects(settings: Settings, manager: string = NAME): Manifest[] {
   return [
@@ -144,6 +235,7 @@ export function objects(settings: Settings, manager: string = NAME): Manifest[] 
     ...(settings.openshift ? [securityContextBinding(settings, manager)] : []),
     networkAttachment(settings, manager),
     daemonSet(settings, manager),
+    ...(settings.protocol === "plugin" ? [...injection(settings, manager), domainPlugin(settings, manager)] : []),
   ]
 }
 
@@ -151,7 +243,8 @@ export function objects(settings: Settings, manager: string = NAME): Manifest[] 
 export function bindingEntry(settings: Settings): Record<string, unknown> {
   const { computeMemory } = settings
   return {
-    sidecarImage: settings.image,
+    // With a plugin the sidecar comes by the policy.
+    ...(settings.protocol === "hooks" ? { sidecarImage: settings.image } : {}),
     networkAttachmentDefinition: `${settings.namespace}/${NAME}`,
     ...(settings.migration ? { migration: {} } : {}),
     ...(computeMemory === undefined ? {} : { computeResourceOverhead: { requests: { memory: computeMemory } } }),

@@ -28,6 +28,11 @@ export interface Settings {
   readonly openshift: boolean
   /** Names of Secrets for pulling the CNI plugin's image. */
   readonly pullSecrets: readonly string[]
+  /**
+   * How machines get their sidecar: by KubeVirt, which runs it as a hook; or by a policy of the API server, and KubeVirt asks it as
+   * a domain plugin (v1.9).
+   */
+  readonly protocol: Protocol
   /** Which nodes get the plugin. */
   readonly placement: Placement
   /** Whether KubeVirt may migrate machines with this binding. */
@@ -38,6 +43,9 @@ export interface Settings {
   readonly sidecarMemory?: string
   readonly sidecarCpu?: string
 }
+
+export const PROTOCOLS = ["hooks", "plugin"] as const
+export type Protocol = (typeof PROTOCOLS)[number]
 
 export interface Placement {
   readonly nodeSelector?: Readonly<Record<string, string>>
