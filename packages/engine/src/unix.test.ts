@@ -13,10 +13,9 @@ const NETWORK = { ipv6: false, address: "192.0.2.15/24", gateway: "192.0.2.1", f
 const MAC = [0x52, 0x54, 0, 0x12, 0x34, 0x56]
 
 /** "Who has the gateway's address?", behind its length. */
-const QUESTION = Buffer.from([
-  ...[0, 0, 0, 42, 255, 255, 255, 255, 255, 255, ...MAC, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
-  ...[...MAC, 192, 0, 2, 15, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1],
-])
+const ARP = [8, 6, 0, 1, 8, 0, 6, 4, 0]
+const ADDRESSES = [192, 0, 2, 15, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1]
+const QUESTION = Buffer.from([0, 0, 0, 42, 255, 255, 255, 255, 255, 255, ...MAC, ...ARP, 1, ...MAC, ...ADDRESSES])
 
 const ends: (() => unknown)[] = []
 afterEach(async () => {
@@ -33,7 +32,7 @@ async function running(guest: Parameters<typeof startEngine>[0]["guest"]): Promi
 async function ask(client: Socket): Promise<void> {
   client.write(QUESTION)
   let got = Buffer.alloc(0)
-  while (!got.includes(Buffer.from([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]))) {
+  while (!got.includes(Buffer.from([...ARP, 2]))) {
     got = Buffer.concat([got, ((await once(client, "data")) as [Buffer])[0]])
   }
 }
