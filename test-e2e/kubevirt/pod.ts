@@ -46,12 +46,12 @@ export async function preparePod(pod: Namespace): Promise<void> {
   await pod.must(["sh", "-c", `cd /proc/sys/net/ipv4; ${settings}; echo 16000 65000 >ip_local_port_range`])
 }
 
-/** @param directory for hook sockets; default: a new one @param command of another way to start it */
+/** @param directory for hook sockets @param start another way to start it, or another user than KubeVirt's */
 export async function startSidecar(
   pod: Namespace,
-  variables: Readonly<Record<string, string>> = {},
-  directory: string = makeHookDirectory(),
-  command?: readonly string[],
+  variables: Readonly<Record<string, string>>,
+  directory: string,
+  start: readonly string[] | number = QEMU_ID,
 ): Promise<Sidecar> {
   const env = {
     CONTAINER_NAME: "hook-sidecar-0",
@@ -60,7 +60,8 @@ export async function startSidecar(
     ...variables,
   }
   const words = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-  const program = command ?? unprivileged(["env", "-i", ...words, join(LIB, "node"), join(LIB, "kubevirt-binding.mjs")])
+  const plain = ["env", "-i", ...words, join(LIB, "node"), join(LIB, "kubevirt-binding.mjs")]
+  const program = typeof start === "number" ? unprivileged(plain, start) : start
   const child = pod.start(program, { stdio: ["ignore", "pipe", "pipe"] })
   let output = ""
   let errors = ""
@@ -106,9 +107,9 @@ export function makeHookDirectory(): string {
 }
 
 /** Gives a pod's directory to whom the sidecar runs as. */
-export async function ownedByQemu(directory: string): Promise<void> {
+export async function ownedByQemu(directory: string, id: number = QEMU_ID): Promise<void> {
   await must(["chmod", "0755", join(directory, "..")])
-  await must(["chown", `${QEMU_ID}:${QEMU_ID}`, directory])
+  await must(["chown", `${id}:${id}`, directory])
 }
 
 /** A guest with a kernel of its own speed: a namespace whose tap is moved by vhost-user, in QEMU's place. */

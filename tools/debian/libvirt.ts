@@ -23,6 +23,8 @@ export interface Domain extends GuestCommands {
   readonly xml: string
 }
 
+export type ChangeXml = (xml: string) => Promise<string>
+
 export interface Libvirt {
   readonly mode: Mode
   /** Where it keeps sockets and process ids of passt, as seen from outside. */
@@ -30,10 +32,10 @@ export interface Libvirt {
   /** A folder of all users' for other files of domains, the same inside and outside. */
   readonly folder: string
   virsh(...args: readonly string[]): Promise<Outcome>
-  /** Start a domain with these <interface> elements, or try to. */
-  create(name: string, interfaces: string): Promise<Outcome>
+  /** Start a domain with these <interface> elements, or try to. @param change gets its XML, and gives another */
+  create(name: string, interfaces: string, change?: ChangeXml): Promise<Outcome>
   /** The same, for domains that must start; waits until the guest answers. */
-  boot(name: string, interfaces: string): Promise<Domain>
+  boot(name: string, interfaces: string, change?: ChangeXml): Promise<Domain>
   close(): Promise<void>
 }
 
@@ -45,7 +47,8 @@ security_driver = "none"
 remember_owner = 0
 `
 
-async function domainXml(name: string, command: string, interfaces: string): Promise<string> {
+/** @param command path of the socket by which the guest is told what to do */
+export async function domainXml(name: string, command: string, interfaces: string): Promise<string> {
   const { kernel, initramfs } = await guestImage("cloud")
   return `<domain type='qemu'>
   <name>${name}</name>
@@ -109,9 +112,9 @@ export async function startLibvirt(machine: Machine, mode: Mode): Promise<Libvir
   const folder = join(scratchDirectory(), `libvirt-${randomBytes(4).toString("hex")}`)
   await must(["install", "-d", "-m", "777", folder])
   const channelPath = (name: string): string => join(folder, `${name}.command`)
-  const create = async (name: string, interfaces: string): Promise<Outcome> => {
+  const create: Libvirt["create"] = async (name, interfaces, change = async (xml) => xml) => {
     const path = join(folder, `${name}.xml`)
-    await machine.write(path, await domainXml(name, channelPath(name), interfaces))
+    await machine.write(path, await change(await domainXml(name, channelPath(name), interfaces)))
     return await virsh("create", path)
   }
   return {
@@ -122,8 +125,8 @@ export async function startLibvirt(machine: Machine, mode: Mode): Promise<Libvir
     folder,
     virsh,
     create,
-    async boot(name, interfaces) {
-      const { status, stderr } = await create(name, interfaces)
+    async boot(name, interfaces, change) {
+      const { status, stderr } = await create(name, interfaces, change)
       if (status !== 0) throw new Error(`the domain did not start: ${stderr}\n${said}`)
       const channel = openChannel(await connectWhenThere(channelPath(name), 10_000))
       await Promise.race([

@@ -3,7 +3,7 @@
  *
  *   /usr/lib/passt/      node, the sidecar, the engine and its addon
  *   /usr/bin/passt       the engine's launcher
- *   /usr/bin/passt-kubevirt-cni   the plugin for nodes, if it was built
+ *   /cni/passt-kubevirt-cni   the plugin for nodes, if it was built
  *   /lib…                the dynamic loader and five libraries
  *   /usr/share/doc/, /usr/share/sbom/   licences, and what is in the image (SPDX)
  *
@@ -74,7 +74,10 @@ export async function makeRootfs(platform: Platform, folder: string, version: st
   await bundleSidecar(join(lib, "kubevirt-binding.mjs"))
   document(folder, "passt", join(ROOT, "LICENSE"))
   const plugin = join(ROOT, "apps/kubevirt-cni/build", platform.oci, "passt-kubevirt-cni")
-  if (existsSync(plugin)) place(plugin, join(folder, "usr/bin/passt-kubevirt-cni"))
+  if (existsSync(plugin)) {
+    mkdirSync(join(folder, "cni"))
+    place(plugin, join(folder, "cni/passt-kubevirt-cni"))
+  }
 
   const folders = isOwn ? [`/lib/${platform.gnu}`, `/usr/lib/${platform.gnu}`] : [`/usr/${platform.gnu}/lib`]
   const inImage = join(folder, "lib", platform.gnu)
