@@ -70,7 +70,10 @@ export async function makeRootfs(platform: Platform, folder: string, version: st
   const native = isOwn ? ownNative() : crossCompile(platform)
   place(native.addon, join(lib, "passt.node"))
   place(native.launcher, join(folder, "usr/bin/passt"))
-  copyFileSync(join(ROOT, "dist/lib/passt/passt.mjs"), join(lib, "passt.mjs"))
+  // The cache is what V8 has made of the program for one processor.
+  for (const name of ["passt.mjs", "passt.js", ...(isOwn ? ["passt.cache"] : [])]) {
+    copyFileSync(join(ROOT, "dist/lib/passt", name), join(lib, name))
+  }
   await bundleSidecar(join(lib, "kubevirt-binding.mjs"))
   document(folder, "passt", join(ROOT, "LICENSE"))
   const plugin = join(ROOT, "apps/kubevirt-cni/build", platform.oci, "passt-kubevirt-cni")
