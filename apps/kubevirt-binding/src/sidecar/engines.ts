@@ -39,8 +39,14 @@ export class Engines {
     for (const [socket, plan] of wanted) {
       if (this.#running.has(socket)) continue
       const engine = new Engine(plan, this.#passt, this.#log)
-      await engine.start()
+      // Known before it is ready, so that an end of everything is its end, too.
       this.#running.set(socket, engine)
+      try {
+        await engine.start()
+      } catch (error) {
+        this.#running.delete(socket)
+        throw error
+      }
     }
   }
 
