@@ -272,6 +272,9 @@ export class Engine {
     }
     if (((ctx.now - this.#sweepAt) | 0) >= 0) this.#sweep()
     if (this.auto.active && ((ctx.now - this.auto.due) | 0) >= 0) this.auto.scan()
+    if (ctx.gate !== undefined && ctx.gate.shaper.waiting > 0 && ((ctx.now - ctx.gate.shaper.dueAt) | 0) >= 0) {
+      ctx.gate.shaper.tick()
+    }
     this.#service()
     link.flush()
     if (ctx.spliceWork.count > 0) this.#serviceSplice()
@@ -291,6 +294,10 @@ export class Engine {
     if (ctx.spliceWork.count > 0) return 0
     let timeout = (this.#sweepAt - ctx.now) | 0
     if (this.auto.active && ((this.auto.due - ctx.now) | 0) < timeout) timeout = (this.auto.due - ctx.now) | 0
+    const { gate } = ctx
+    if (gate !== undefined && gate.shaper.waiting > 0 && ((gate.shaper.dueAt - ctx.now) | 0) < timeout) {
+      timeout = (gate.shaper.dueAt - ctx.now) | 0
+    }
     const timer = ctx.timers.delay(ctx.now)
     if (timer >= 0 && timer < timeout) timeout = timer
     if (limit >= 0 && limit < timeout) timeout = limit

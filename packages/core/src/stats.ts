@@ -65,8 +65,10 @@ export const COUNTER = {
   policyRedirected: 38,
   /** Times that the policy's function threw, answered with nonsense, or did not answer in time. */
   policyFailures: 39,
+  /** Datagrams of the guest beyond their flow's rate limit. */
+  dropRateLimit: 40,
 } as const
-export const COUNTER_COUNT = 40
+export const COUNTER_COUNT = 41
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

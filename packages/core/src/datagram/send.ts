@@ -4,6 +4,7 @@
 import type { Context } from "../context.ts"
 import { EAGAIN, ENOBUFS } from "../errno.ts"
 import { BATCH_HEAD, DIRECTION_FROM_GUEST, FD, FLOW_SHIFT, GUEST_FAMILY, HOST_FAMILY } from "../flow/table.ts"
+import { roomOf } from "../policy/shaper.ts"
 import { COUNTER } from "../stats.ts"
 import * as ethernet from "../wire/ethernet.ts"
 import * as ipv4 from "../wire/ipv4.ts"
@@ -17,6 +18,10 @@ export function sendBatch(ctx: Context, flow: number): void {
   const { frames } = ctx
   const { gather } = frames
   const at = ethernet.HEADER_LENGTH + (w[base + GUEST_FAMILY] === 4 ? ipv4.TTL : ipv6.HOP_LIMIT)
+  if (ctx.gate !== undefined && roomOf(ctx, flow, DIRECTION_FROM_GUEST, 1) === 0) {
+    for (let row = w[base + BATCH_HEAD]; row >= 0; row = frames.next[row]) ctx.count(COUNTER.dropRateLimit)
+    return
+  }
   let total = 0
   let count = 0
   for (let row = w[base + BATCH_HEAD]; row >= 0; row = frames.next[row]) {

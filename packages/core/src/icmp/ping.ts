@@ -22,6 +22,7 @@ import { connectOutbound } from "../datagram/socket.ts"
 import { FAILED, READABLE, remember } from "../datagram/state.ts"
 import { EACCES, EPERM } from "../errno.ts"
 import {
+  DIRECTION_TO_GUEST,
   FD,
   FLOW_SHIFT,
   GUEST,
@@ -34,6 +35,7 @@ import {
   STATE,
 } from "../flow/table.ts"
 import { DIRECTION_OUT } from "../policy/matcher.ts"
+import { mustWait } from "../policy/shaper.ts"
 import { WAITING } from "../policy/verdict.ts"
 import type { Protocol } from "../protocol.ts"
 import { COUNTER } from "../stats.ts"
@@ -138,6 +140,7 @@ export class Ping implements Protocol {
     const ctx = this.#ctx
     const w = ctx.words
     const base = flow << FLOW_SHIFT
+    if (ctx.gate !== undefined && mustWait(ctx, flow, DIRECTION_TO_GUEST)) return
     const at = base + STATE
     const protocol = w[base + GUEST_FAMILY] === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6
     const room = (w[at] & FAILED) === 0 || serveErrors(ctx, flow, protocol, 0)

@@ -59,6 +59,8 @@ import {
   type RuleSet,
   VERDICT_NAMES,
 } from "./rule.ts"
+import { RATE_MAX, RATE_MIN } from "./rate.ts"
+import { Shaper } from "./shaper.ts"
 import {
   ALLOWED,
   DROPPED,
@@ -94,6 +96,7 @@ export class Gate {
   readonly ruleOf: Int32Array<ArrayBuffer> = new Int32Array(FLOW_MAX)
   /** Goes on with a flow that has waited; `verdicts` has the verdict. Set by the engine. */
   onSettled: (flow: number) => void = () => {}
+  readonly shaper: Shaper
   readonly #ctx: Context
   /** Per flow: TELL_…. */
   readonly #tell: Uint8Array<ArrayBuffer> = new Uint8Array(FLOW_MAX)
@@ -116,6 +119,7 @@ export class Gate {
 
   constructor(ctx: Context, options: PolicyOptions) {
     this.#ctx = ctx
+    this.shaper = new Shaper(ctx)
     this.#decide = options.decide
     this.#onDecision = options.onDecision
     this.#deadlineMs = Math.min(Math.max(1, options.deadlineMs ?? DEADLINE_MS), DEADLINE_MS_MAX)
@@ -208,9 +212,11 @@ export class Gate {
   #obey(flow: number, direction: number, action: PolicyRule["action"], rule: PolicyRule | undefined): number {
     switch (action) {
       case "allow":
+        if (rule?.limit !== undefined) this.shaper.start(flow, rule.limit)
         return ALLOWED
       case "redirect": {
         const target = rule!.redirect!
+        if (rule!.limit !== undefined) this.shaper.start(flow, rule!.limit)
         return this.#redirect(flow, direction, target.address, target.port) ? REDIRECTED : REFUSED
       }
       case "ask":
@@ -286,6 +292,7 @@ export class Gate {
     }
     const full: Exclude<Decision, string> = typeof decision === "string" ? { action: decision } : decision
     if (full.label !== undefined) this.#labels.set(flow, full.label)
+    if ("limit" in full && full.limit !== undefined) this.shaper.start(flow, full.limit)
     switch (full.action) {
       case "allow":
         return ALLOWED
@@ -414,6 +421,7 @@ export class Gate {
   ended(flow: number): boolean {
     const verdict = this.verdicts[flow]!
     this.verdicts[flow] = NONE
+    this.shaper.end(flow)
     if (this.#labels.size > 0) this.#labels.delete(flow)
     if (verdict < WAITING) {
       if (this.#sockets.size > 0) this.#closeSocket(this.takeSocket(flow))
@@ -548,8 +556,9 @@ function count(ctx: Context, verdict: number): void {
 function problemOf(decision: unknown): string {
   if (decision === "allow" || decision === "refuse" || decision === "drop") return ""
   if (typeof decision !== "object" || decision === null) return String(decision)
-  const { action, address, port, socket, label } = decision as Record<string, unknown>
+  const { action, address, port, socket, label, limit } = decision as Record<string, unknown>
   if (label !== undefined && typeof label !== "string") return "a label that is no text"
+  if (limit !== undefined && !isLimit(limit)) return "a limit that is none"
   if (action === "allow" || action === "refuse" || action === "drop") return ""
   if (action !== "redirect") return `the action ${String(action)}`
   if (socket !== undefined) return Number.isInteger(socket) && (socket as number) >= 0 ? "" : "a socket that is none"
@@ -560,6 +569,16 @@ function problemOf(decision: unknown): string {
   return port === undefined || (Number.isInteger(port) && (port as number) >= 1 && (port as number) <= 0xffff)
     ? ""
     : `the port ${String(port)}`
+}
+
+function isLimit(limit: unknown): boolean {
+  if (typeof limit !== "object" || limit === null) return false
+  const { bytesPerSecond, burstBytes } = limit as Record<string, unknown>
+  return isRate(bytesPerSecond) && (burstBytes === undefined || isRate(burstBytes))
+}
+
+function isRate(rate: unknown): boolean {
+  return typeof rate === "number" && rate >= RATE_MIN && rate <= RATE_MAX
 }
 
 function isWords(address: unknown): boolean {

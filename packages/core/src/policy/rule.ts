@@ -14,7 +14,7 @@ export type RefuseWith = "reset" | "port-unreachable" | "prohibited"
 export interface RateLimit {
   /** Payload, of each direction, 1,000 … 2^40. */
   readonly bytesPerSecond: number
-  /** What may pass at once after a silence; a quarter of a second's, 16 KiB at least, unless told. */
+  /** What may pass at once after a silence: at least 64 KiB; a quarter of a second's unless told. */
   readonly burstBytes?: number
 }
 

@@ -11,7 +11,7 @@
  * peer's.
  */
 import type { Context } from "../context.ts"
-import { FD, FLOW_SHIFT, STATE } from "../flow/table.ts"
+import { DIRECTION_FROM_GUEST, FD, FLOW_SHIFT, STATE } from "../flow/table.ts"
 import {
   INFO_BYTES_ACKED,
   INFO_DELIVERY_RATE,
@@ -22,6 +22,7 @@ import {
   INFO_SEND_WINDOW,
   INFO_UNACKNOWLEDGED,
 } from "../kernel.ts"
+import { roomOf } from "../policy/shaper.ts"
 import {
   ACK_ARMED,
   ACK_AT,
@@ -125,6 +126,13 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   if (window > queue) window = queue
   const medium = ctx.link.windowMax
   if (medium > 0 && window > medium) window = medium
+  const { gate } = ctx
+  const limited = gate !== undefined && gate.shaper.limited[flow] !== 0
+  if (limited) {
+    // What waits to be written counts as carried.
+    window = roomOf(ctx, flow, DIRECTION_FROM_GUEST, window)
+    if (window < w[base + MSS]!) window = 0
+  }
   w[base + LAST_WINDOW] = window
 
   let edge = (written + window) | 0
@@ -139,7 +147,7 @@ export function updateAck(ctx: Context, flow: number, ask: boolean): void {
   if (((w[base + EDGE_TO_GUEST]! - ack) | 0) < 0) w[base + EDGE_TO_GUEST] = ack
 
   const open = (w[base + EDGE_TO_GUEST]! - written) | 0
-  if (open < mss * 2 || open < buffer >> 3) w[base + STATE] = w[base + STATE]! | WINDOW_LOW
+  if (limited || open < mss * 2 || open < buffer >> 3) w[base + STATE] = w[base + STATE]! | WINDOW_LOW
   else w[base + STATE] = w[base + STATE]! & ~WINDOW_LOW
 }
 

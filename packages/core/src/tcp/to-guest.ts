@@ -8,6 +8,7 @@
 import type { Context } from "../context.ts"
 import { DIRECTION_TO_GUEST, FD, FLOW_SHIFT, HOST_FAMILY, LAST_ACTIVE, STATE } from "../flow/table.ts"
 import { EAGAIN } from "../errno.ts"
+import { roomOf } from "../policy/shaper.ts"
 import { COUNTER } from "../stats.ts"
 import * as tcp from "../wire/tcp.ts"
 import { PACKET_MAX, RTO_AFTER_RETRIES_MS, RTO_INITIAL_MS, SERVICE_BYTES_MAX, WINDOW_MAX } from "./constants.ts"
@@ -90,7 +91,9 @@ export function sendData(ctx: Context, flow: number): number {
   const header = segmentHeaderLength(w, base)
   const most = Math.min(ctx.link.segmentBytesMax, PACKET_MAX - header + 14)
   const chunk = most >= mss * 2 ? most - (most % mss) : mss
-  let budget = SERVICE_BYTES_MAX
+  const { gate } = ctx
+  const limited = gate !== undefined && gate.shaper.limited[flow] !== 0
+  let budget = limited ? roomOf(ctx, flow, DIRECTION_TO_GUEST, SERVICE_BYTES_MAX) : SERVICE_BYTES_MAX
 
   if ((w[base + STATE]! & PEEK_LOST) !== 0) {
     const result = alignPeek(ctx, flow)
@@ -113,7 +116,11 @@ export function sendData(ctx: Context, flow: number): number {
       return 0
     }
     // What is left of the share is no reason for a short segment.
-    if (budget < mss) return 1
+    if (budget < mss) {
+      if (!limited) return 1
+      gate.shaper.wait(flow)
+      return 0
+    }
     let want = window < budget ? window : budget
     let rows = 1
     let each = want

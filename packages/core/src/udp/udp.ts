@@ -38,9 +38,10 @@ import { serveErrors } from "../datagram/errors.ts"
 import { expireOrWait, silenceMs } from "../datagram/expiry.ts"
 import { blocked } from "../datagram/keep-out.ts"
 import { replayFromHost } from "../policy/replay.ts"
+import { mustWait } from "../policy/shaper.ts"
 import { sendBatch } from "../datagram/send.ts"
 import { FAILED, isStream, LISTENER, READABLE, remember, UNSORTED, WAITED } from "../datagram/state.ts"
-import { FD, FLOW_SHIFT, STATE } from "../flow/table.ts"
+import { DIRECTION_TO_GUEST, FD, FLOW_SHIFT, STATE } from "../flow/table.ts"
 import type { Listeners } from "../forward/listen.ts"
 import type { Multicast } from "../multicast/multicast.ts"
 import type { Protocol } from "../protocol.ts"
@@ -113,6 +114,7 @@ export class Udp implements Protocol {
     const ctx = this.#ctx
     const w = ctx.words
     const at = (flow << FLOW_SHIFT) + STATE
+    if (ctx.gate !== undefined && mustWait(ctx, flow, DIRECTION_TO_GUEST)) return
     if ((w[at] & UNSORTED) !== 0 && this.#waits(flow)) {
       ctx.work.add(flow)
       return

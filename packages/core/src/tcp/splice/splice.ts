@@ -73,6 +73,7 @@ import {
   type SpliceKernel,
 } from "../../kernel.ts"
 import { DIRECTION_IN, DIRECTION_OUT } from "../../policy/matcher.ts"
+import { mustWait, roomOf } from "../../policy/shaper.ts"
 import { WAITING } from "../../policy/verdict.ts"
 import { COUNTER } from "../../stats.ts"
 import { copy, format, isMapped } from "../../wire/address.ts"
@@ -323,6 +324,15 @@ export class TcpSplice {
       let flags = (state & (BULK << d)) !== 0 ? SPLICE_BULK : 0
       if ((state & ((ENDING | LOST) << d)) !== 0) flags |= SPLICE_ENDING
       if ((state & (URGENT << d)) !== 0) flags |= SPLICE_URGENT
+      const { gate } = ctx
+      let share = this.#share
+      if (gate !== undefined && gate.shaper.limited[flow] !== 0) {
+        share = roomOf(ctx, flow, this.#directionOf(base, d), share)
+        if (share === 0) {
+          gate.shaper.wait(flow)
+          return
+        }
+      }
       const splice = this.#splice
       const { result } = splice
       const moved = splice.stream(
@@ -331,7 +341,7 @@ export class TcpSplice {
         w[base + PIPE + d]!,
         w[base + PENDING + d]!,
         flags,
-        this.#share,
+        share,
       )
       w[base + PIPE + d] = result[SPLICE_PIPE]!
       w[base + PENDING + d] = result[SPLICE_PENDING]!
@@ -395,12 +405,16 @@ export class TcpSplice {
       else this.#drain(flow, base)
       return
     }
-    if ((state & STARVED) === 0 && (this.#canMove(state, 0) || this.#canMove(state, 1))) ctx.spliceWork.add(flow)
+    if ((state & STARVED) === 0 && (this.#canMove(flow, state, 0) || this.#canMove(flow, state, 1))) {
+      ctx.spliceWork.add(flow)
+    }
   }
 
-  #canMove(state: number, d: number): boolean {
+  #canMove(flow: number, state: number, d: number): boolean {
     const other = 1 - d
-    return (state & (READABLE << d)) !== 0 && (state & ((DONE << d) | (FULL << other) | (LOST << other))) === 0
+    if ((state & (READABLE << d)) === 0 || (state & ((DONE << d) | (FULL << other) | (LOST << other))) !== 0) return false
+    const { gate } = this.#ctx
+    return gate === undefined || !mustWait(this.#ctx, flow, this.#directionOf(flow << FLOW_SHIFT, d))
   }
 
   /** Resets the side that is left as soon as it has sent all that it has. */
@@ -432,10 +446,15 @@ export class TcpSplice {
     ctx.spliceWork.add(flow)
   }
 
+  #directionOf(base: number, d: number): number {
+    const fromGuest = (this.#ctx.words[base + PLACE] === PLACE_NAMESPACE) === (d === 0)
+    return fromGuest ? DIRECTION_FROM_GUEST : DIRECTION_TO_GUEST
+  }
+
   #countBytes(base: number, d: number, bytes: number): void {
     const ctx = this.#ctx
     const flow = base >> FLOW_SHIFT
-    if ((ctx.words[base + PLACE] === PLACE_NAMESPACE) === (d === 0)) {
+    if (this.#directionOf(base, d) === DIRECTION_FROM_GUEST) {
       ctx.addBytes(COUNTER.bytesSplicedOut, flow, DIRECTION_FROM_GUEST, bytes)
     } else ctx.addBytes(COUNTER.bytesSplicedIn, flow, DIRECTION_TO_GUEST, bytes)
   }

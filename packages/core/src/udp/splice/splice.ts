@@ -60,6 +60,7 @@ import {
 } from "../../kernel.ts"
 import { DIRECTION_IN, DIRECTION_OUT } from "../../policy/matcher.ts"
 import { replayToSocket } from "../../policy/replay.ts"
+import { mustWait } from "../../policy/shaper.ts"
 import { WAITING } from "../../policy/verdict.ts"
 import { COUNTER } from "../../stats.ts"
 import { copy, equal, isMapped, isUnicast, isUnspecified } from "../../wire/address.ts"
@@ -334,6 +335,9 @@ export class UdpSplice {
     const ctx = this.#ctx
     const w = ctx.words
     const base = flow << FLOW_SHIFT
+    if (ctx.gate !== undefined && (mustWait(ctx, flow, DIRECTION_TO_GUEST) || mustWait(ctx, flow, DIRECTION_FROM_GUEST))) {
+      return
+    }
     if ((w[base + STATE]! & UNSORTED) !== 0) {
       if (this.#waits(base) || !this.#sort(base)) ctx.spliceWork.add(flow)
     } else if ((w[base + STATE]! & SIDE_READABLE) !== 0) {
