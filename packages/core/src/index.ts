@@ -11,7 +11,13 @@ export * from "./no-link.ts"
 export type * from "./responder.ts"
 export * from "./send-area.ts"
 export * from "./describe-flow.ts"
-export { compilePolicy, type CompiledPolicy, parsePolicy, POLICY_TEXT_MAX, type PolicyDocument } from "./policy/document.ts"
+export {
+  compilePolicy,
+  type CompiledPolicy,
+  parsePolicy,
+  POLICY_TEXT_MAX,
+  type PolicyDocument,
+} from "./policy/document.ts"
 export { PolicyError } from "./policy/error.ts"
 export { BY_DEFAULT, BY_FUNCTION, type Gate } from "./policy/gate.ts"
 export { Matcher, NO_RULE } from "./policy/matcher.ts"

@@ -67,8 +67,11 @@ export const COUNTER = {
   policyFailures: 39,
   /** Datagrams of the guest beyond their flow's rate limit. */
   dropRateLimit: 40,
+  /** Queries of the guest for names that it must not ask for, and answers that led to private addresses. */
+  policyNamesRefused: 41,
+  policyAnswersRefused: 42,
 } as const
-export const COUNTER_COUNT = 41
+export const COUNTER_COUNT = 43
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

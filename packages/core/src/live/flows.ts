@@ -63,6 +63,8 @@ export interface FlowPolicy {
   /** Index of the rule that decided; null: the default did, or the program's function. */
   readonly rule: number | null
   readonly label: string | null
+  /** Names that the guest had found the other end by when the flow began, latest first. */
+  readonly names: readonly string[]
 }
 
 export interface FlowView extends FlowClass {

@@ -27,6 +27,7 @@ import {
   KIND_PING,
   KIND_TCP,
   KIND_TCP_SPLICE,
+  KIND_UDP,
   KIND_UDP_SPLICE_IN,
   KIND_UDP_SPLICE_OUT,
   PEER,
@@ -37,7 +38,9 @@ import { FLOW_MAX } from "../limits.ts"
 import type { FlowEnd, FlowPolicy } from "../live/flows.ts"
 import type { Protocol } from "../protocol.ts"
 import { COUNTER } from "../stats.ts"
-import { copy, format, isMapped, isUnicast, parse } from "../wire/address.ts"
+import { copy, equal, format, isMapped, isUnicast, parse } from "../wire/address.ts"
+import { type KnownName, ruleByName } from "./dns/memory.ts"
+import { DnsObserver, PORT_DNS, PORT_DNS_TLS } from "./dns/observer.ts"
 import { HeldDatagrams } from "./held.ts"
 import {
   DIRECTION_IN,
@@ -52,6 +55,7 @@ import {
 import {
   type Decide,
   type Decision,
+  type DnsPolicy,
   type FlowQuestion,
   type PolicyOptions,
   type PolicyRule,
@@ -84,6 +88,8 @@ const DEADLINE_MS_MAX = 600_000
 /** `ruleOf` of flows that no rule has decided: the default did, or the function. */
 export const BY_DEFAULT = -1
 export const BY_FUNCTION = -2
+/** Names matter, and it is a way to ask for them. */
+export const BY_DNS = -3
 
 interface Waiting {
   readonly question: FlowQuestion
@@ -97,6 +103,9 @@ export class Gate {
   /** Goes on with a flow that has waited; `verdicts` has the verdict. Set by the engine. */
   onSettled: (flow: number) => void = () => {}
   readonly shaper: Shaper
+  readonly dns: DnsObserver
+  /** Per flow: 1 if it is a conversation with a resolver that is overheard. */
+  readonly overheard: Uint8Array<ArrayBuffer> = new Uint8Array(FLOW_MAX)
   readonly #ctx: Context
   /** Per flow: TELL_…. */
   readonly #tell: Uint8Array<ArrayBuffer> = new Uint8Array(FLOW_MAX)
@@ -112,10 +121,15 @@ export class Gate {
   #decide: Decide | undefined
   #rules: readonly PolicyRule[] = []
   #default: RuleSet["default"]
+  #dns: DnsPolicy | undefined
+  /** Flows that each rule has decided about. */
+  #hits: Float64Array
   #matcher: Matcher
   /** The end that rules are compared with, and its service's port: of the flow being asked about. */
   #remote = 0
   #port = 0
+  #names: readonly KnownName[] = NO_NAMES
+  readonly #flowNames = new Map<number, readonly string[]>()
 
   constructor(ctx: Context, options: PolicyOptions) {
     this.#ctx = ctx
@@ -126,13 +140,21 @@ export class Gate {
     this.#rules = options.rules ?? []
     this.#default = options.default ?? (options.decide !== undefined ? "ask" : "allow")
     this.#matcher = Matcher.of(this.#rules)
+    this.#hits = new Float64Array(this.#rules.length)
+    this.dns = new DnsObserver(ctx, this.#matcher)
+    this.dns.resolvers = options.resolvers ?? []
+    this.#dns = options.dns
+    this.dns.load(this.rules, this.#matcher)
   }
 
   /** Rules that hold for flows that begin from now on. @param matcher of these rules, if it was made before */
   load(set: RuleSet, matcher: Matcher = Matcher.of(set.rules)): void {
     this.#rules = set.rules
     this.#default = set.default
+    this.#dns = set.dns
     this.#matcher = matcher
+    this.#hits = new Float64Array(set.rules.length)
+    this.dns.load(set, matcher)
     // Indices mean other rules now.
     this.ruleOf.fill(BY_DEFAULT)
     this.#forgetRefused()
@@ -145,7 +167,12 @@ export class Gate {
   }
 
   get rules(): RuleSet {
-    return { rules: this.#rules, default: this.#default }
+    return { rules: this.#rules, default: this.#default, ...(this.#dns === undefined ? {} : { dns: this.#dns }) }
+  }
+
+  /** Flows that a rule has decided about since it was loaded. @param index of the rule */
+  hits(index: number): number {
+    return this.#hits[index] ?? 0
   }
 
   /** Flows that wait for a decision. */
@@ -160,6 +187,7 @@ export class Gate {
       verdict: VERDICT_NAMES[this.verdicts[flow]!]!,
       rule: rule < 0 ? null : rule,
       label: this.#labels.get(flow) ?? this.#rules[rule]?.label ?? null,
+      names: this.#flowNames.get(flow) ?? [],
     }
   }
 
@@ -174,15 +202,54 @@ export class Gate {
       kind === KIND_TCP || kind === KIND_TCP_SPLICE ? PROTOCOL_TCP : kind === KIND_PING ? PROTOCOL_ICMP : PROTOCOL_UDP
     this.#place(base, direction, protocol)
     this.#tell[flow] = TELL_USUAL
-    const index = this.#match(direction, protocol)
+    this.overheard[flow] = 0
+    let index = this.#matcher.match(direction, protocol, w, this.#remote, this.#port)
+    this.#names = NO_NAMES
     let verdict: number
+    if (direction === DIRECTION_OUT && this.dns.isActive) {
+      // What was translated is not where the name has led to.
+      if (this.#remote === base + PEER && equal(w, base + PEER, w, base + FAR)) {
+        this.#names = this.dns.memory.namesOf(w, base + FAR, this.dns.now())
+        const named = ruleByName(this.#names, this.#matcher, protocol, this.#port)
+        if (named < index) index = named
+      }
+      if (this.#names.length > 0) this.#flowNames.set(flow, this.#names.map(nameOf))
+      verdict = this.#askResolver(flow, base, kind, index)
+      if (verdict !== NONE) return this.#note(flow, verdict)
+    }
     if (index === NO_RULE) {
       this.ruleOf[flow] = BY_DEFAULT
       verdict = this.#obey(flow, direction, this.#default, undefined)
     } else {
       this.ruleOf[flow] = index
+      this.#hits[index] = this.#hits[index]! + 1
       verdict = this.#obey(flow, direction, this.#rules[index]!.action, this.#rules[index])
     }
+    return this.#note(flow, verdict)
+  }
+
+  /** Conversations with resolvers are overheard, or can't be had. @returns NONE: the rules say what becomes of the flow */
+  #askResolver(flow: number, base: number, kind: number, index: number): number {
+    const rule = this.#rules[index]
+    if (kind !== KIND_TCP && kind !== KIND_UDP) return NONE
+    if (this.#ctx.words[base + FAR + PORT] !== PORT_DNS && this.#ctx.words[base + FAR + PORT] !== PORT_DNS_TLS)
+      return NONE
+    if (this.dns.overhears(base)) {
+      this.overheard[flow] = 1
+      if (rule !== undefined) return NONE
+      this.ruleOf[flow] = BY_DNS
+      return ALLOWED
+    }
+    // Somebody has thought of this port.
+    if (rule !== undefined && (rule.ports !== undefined || rule.action === "refuse" || rule.action === "drop"))
+      return NONE
+    this.ruleOf[flow] = BY_DNS
+    if (this.#onDecision !== undefined) this.#report(flow, this.#question(flow, DIRECTION_OUT, undefined), REFUSED)
+    return REFUSED
+  }
+
+  #note(flow: number, verdict: number): number {
+    const ctx = this.#ctx
     this.verdicts[flow] = verdict
     count(ctx, verdict)
     return verdict
@@ -202,10 +269,6 @@ export class Gate {
     if (protocol === PROTOCOL_ICMP) this.#port = 0
     else if (direction === DIRECTION_IN || isSplice) this.#port = w[base + GUEST + PORT]!
     else this.#port = w[base + PEER + PORT]!
-  }
-
-  #match(direction: number, protocol: number): number {
-    return this.#matcher.match(direction, protocol, this.#ctx.words, this.#remote, this.#port)
   }
 
   /** Does what a rule, or the default, says. @returns the verdict */
@@ -371,7 +434,7 @@ export class Gate {
       remote: endOf(w, this.#remote),
       far: isSplice ? null : endOf(w, base + FAR),
       port: this.#port,
-      names: [],
+      names: this.#names.map(nameOf),
       rule,
     }
   }
@@ -423,6 +486,7 @@ export class Gate {
     this.verdicts[flow] = NONE
     this.shaper.end(flow)
     if (this.#labels.size > 0) this.#labels.delete(flow)
+    if (this.#flowNames.size > 0) this.#flowNames.delete(flow)
     if (verdict < WAITING) {
       if (this.#sockets.size > 0) this.#closeSocket(this.takeSocket(flow))
       return true
@@ -526,6 +590,12 @@ export class Gate {
       if (this.#kept[flow] !== 0) ctx.retire(flow, false)
     }
   }
+}
+
+const NO_NAMES: readonly KnownName[] = []
+
+function nameOf({ name }: KnownName): string {
+  return name
 }
 
 function endOf(w: Int32Array, at: number): FlowEnd {

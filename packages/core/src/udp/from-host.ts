@@ -33,6 +33,8 @@ function give(ctx: Context, flow: number, row: number): void {
     ctx.gate!.holdPayload(flow, row)
     return
   }
+  const { gate } = ctx
+  if (gate !== undefined && gate.overheard[flow] !== 0) gate.dns.observe(row)
   emitDatagram(ctx, flow, row)
   noteToGuest(ctx, flow << FLOW_SHIFT, 1)
 }

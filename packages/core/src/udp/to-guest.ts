@@ -87,8 +87,10 @@ export function serveDatagrams(ctx: Context, flow: number): void {
 
 /** Queues received datagrams. @returns how many */
 function emitRows(ctx: Context, flow: number, first: number, count: number, header: number): number {
-  const { frames } = ctx
+  const { frames, gate } = ctx
+  const overheard = gate !== undefined && gate.overheard[flow] !== 0
   for (let i = 0; i < count; i++) {
+    if (overheard) gate.dns.observe(first + i)
     if (header + frames.payloadLength[first + i] > FRAME_LENGTH_MAX) {
       // Longer than any frame, and cut off by the read. Rows are committed without gaps, so this ends the batch; a sender
       // of such datagrams loses nothing else.

@@ -93,8 +93,13 @@ export class Udp implements Protocol {
 
   fromGuest(flow: number): void {
     const ctx = this.#ctx
-    if (ctx.words[(flow << FLOW_SHIFT) + FD] < 0) blocked(ctx, flow)
-    else sendBatch(ctx, flow)
+    if (ctx.words[(flow << FLOW_SHIFT) + FD] < 0) {
+      blocked(ctx, flow)
+      return
+    }
+    const { gate } = ctx
+    if (gate !== undefined && gate.overheard[flow] !== 0 && !gate.dns.filterQueries(flow)) return
+    sendBatch(ctx, flow)
   }
 
   /** The policy has decided about a flow that has waited: what was kept of it goes on, too. */

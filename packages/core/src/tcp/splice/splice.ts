@@ -412,7 +412,8 @@ export class TcpSplice {
 
   #canMove(flow: number, state: number, d: number): boolean {
     const other = 1 - d
-    if ((state & (READABLE << d)) === 0 || (state & ((DONE << d) | (FULL << other) | (LOST << other))) !== 0) return false
+    if ((state & (READABLE << d)) === 0 || (state & ((DONE << d) | (FULL << other) | (LOST << other))) !== 0)
+      return false
     const { gate } = this.#ctx
     return gate === undefined || !mustWait(this.#ctx, flow, this.#directionOf(flow << FLOW_SHIFT, d))
   }

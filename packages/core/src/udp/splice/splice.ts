@@ -335,7 +335,10 @@ export class UdpSplice {
     const ctx = this.#ctx
     const w = ctx.words
     const base = flow << FLOW_SHIFT
-    if (ctx.gate !== undefined && (mustWait(ctx, flow, DIRECTION_TO_GUEST) || mustWait(ctx, flow, DIRECTION_FROM_GUEST))) {
+    if (
+      ctx.gate !== undefined &&
+      (mustWait(ctx, flow, DIRECTION_TO_GUEST) || mustWait(ctx, flow, DIRECTION_FROM_GUEST))
+    ) {
       return
     }
     if ((w[base + STATE]! & UNSORTED) !== 0) {
