@@ -49,7 +49,7 @@ import type { ForwardRule } from "./forward/rule.ts"
 import type { FormerAddresses, TranslationConfig } from "./forward/translate.ts"
 import { Ping } from "./icmp/ping.ts"
 import { EVENT_OUT } from "./kernel.ts"
-import { type FlowClass, type FlowView, viewFlow, visitClasses, visitFlows } from "./live/flows.ts"
+import { directionOf, type FlowClass, type FlowView, viewFlow, visitClasses, visitFlows } from "./live/flows.ts"
 import { Multicast } from "./multicast/multicast.ts"
 import { isMld } from "./multicast/reports.ts"
 import type { Gate } from "./policy/gate.ts"
@@ -175,6 +175,31 @@ export class Engine {
       ctx.count(COUNTER.movedFlows)
     }
     return end < ctx.flows.highWater ? end : -1
+  }
+
+  /** After new rules: judges flows that have begun, a slice at a time.
+   * @param from flow to begin with, 0 first @param count flows to look at @param end whether those that are not allowed any more end
+   * @returns the flow to go on with, -1 when all have been looked at */
+  judgeFlows(from: number, count: number, end: boolean): number {
+    const { gate, flows } = this.ctx
+    if (gate === undefined) return -1
+    const last = Math.min(from + count, flows.highWater)
+    for (let flow = from; flow < last; flow++) {
+      const direction = directionOf(this.ctx, flow)
+      if (direction < 0 || gate.verdicts[flow]! >= WAITING || gate.judge(flow, direction) || !end) continue
+      this.#end(flow)
+      this.ctx.count(COUNTER.policyEnded)
+    }
+    return last < flows.highWater ? last : -1
+  }
+
+  /** Ends a flow that is alive: connections by a reset on both sides. */
+  #end(flow: number): void {
+    const kind = this.ctx.words[(flow << FLOW_SHIFT) + KIND]!
+    if (kind === KIND_TCP) this.tcp.abort(flow)
+    else if (kind === KIND_TCP_SPLICE) this.tcpSplice?.abort(flow)
+    else if (kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) this.udpSplice?.end(flow)
+    else this.ctx.retire(flow, false)
   }
 
   /** Hands out flows that are alive, a slice at a time: `flow` objects are made for the visit and belong to the visitor. What begins

@@ -17,10 +17,11 @@ export {
   parsePolicy,
   POLICY_TEXT_MAX,
   type PolicyDocument,
+  writeRule,
 } from "./policy/document.ts"
 export { PolicyError } from "./policy/error.ts"
-export { BY_DEFAULT, BY_FUNCTION, type Gate } from "./policy/gate.ts"
-export { Matcher, NO_RULE } from "./policy/matcher.ts"
+export { BY_DEFAULT, BY_DNS, BY_FUNCTION, type Gate } from "./policy/gate.ts"
+export { DIRECTION_IN, DIRECTION_OUT, Matcher, NO_RULE, PROTOCOLS } from "./policy/matcher.ts"
 export type * from "./policy/rule.ts"
 export type { RuleChange } from "./forward/change.ts"
 export type { RulesUpdate } from "./forward/update.ts"

@@ -70,8 +70,10 @@ export const COUNTER = {
   /** Queries of the guest for names that it must not ask for, and answers that led to private addresses. */
   policyNamesRefused: 41,
   policyAnswersRefused: 42,
+  /** Flows that had begun and were ended because new rules don't allow them. */
+  policyEnded: 43,
 } as const
-export const COUNTER_COUNT = 43
+export const COUNTER_COUNT = 44
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

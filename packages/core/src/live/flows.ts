@@ -176,6 +176,12 @@ function classifyRow(w: Int32Array, base: number): FlowClass | undefined {
   }
 }
 
+/** Who began a flow. @returns 0: the guest; 1: the other side; -1: the row is no flow */
+export function directionOf(ctx: Context, row: number): number {
+  const found = classifyRow(ctx.words, row << FLOW_SHIFT)
+  return found === undefined ? -1 : found.direction === "out" ? 0 : 1
+}
+
 function datagramState(w: Int32Array, base: number): FlowState {
   return isStream(w, base) ? "established" : "query"
 }

@@ -2,7 +2,7 @@ import fc from "fast-check"
 import { describe, expect, test } from "vitest"
 
 import { words } from "../sim/config.ts"
-import { compilePolicy, parsePolicy } from "./document.ts"
+import { compilePolicy, parsePolicy, writeRule } from "./document.ts"
 import { PolicyError } from "./error.ts"
 import { readJson } from "./json.ts"
 
@@ -129,6 +129,22 @@ describe("mistakes are told with their line and field", () => {
     if (typeof expected === "string") expect(problem(text)).toBe(expected)
     else expect(problem(text)).toMatch(expected)
   })
+})
+
+test("rules are written as they are read", () => {
+  const rules = [
+    { action: "allow", direction: "in", protocol: ["tcp", "udp"], remote: ["10.0.0.0/8", "::1"], port: [80, "90-99"] },
+    {
+      action: "redirect",
+      direction: "out",
+      name: "*.example.org",
+      to: "[2001:db8::1]:80",
+      limit: { rate: 5000, burst: 9000 },
+    },
+    { action: "refuse", "refuse-with": "reset", remote: "2001:db8::/32", label: "x" },
+    { action: "redirect", direction: "out", to: ":99", limit: 7000 },
+  ]
+  expect(parsePolicy(JSON.stringify({ rules })).rules.map(writeRule)).toEqual(rules)
 })
 
 test("targets", () => {

@@ -2,7 +2,7 @@
  * A policy as text: JSON, whose format docs/policy.md describes. Everything is checked here, and what nobody knows is an error, so that a
  * typing mistake does not open anything.
  */
-import { isUnicast, parse4, parse6 } from "../wire/address.ts"
+import { format, isMapped, isUnicast, parse4, parse6 } from "../wire/address.ts"
 import { PolicyError } from "./error.ts"
 import { type JsonObject, type JsonValue, readJson } from "./json.ts"
 import { Matcher } from "./matcher.ts"
@@ -252,6 +252,44 @@ function readRate(place: Place): number {
     place.fail(`${JSON.stringify(value)} is no number of bytes from ${RATE_MIN} to 2^40, as 500000, "500k" or "1.5M"`)
   }
   return bytes
+}
+
+/** A rule in the form that it has in the text. */
+export function writeRule(rule: PolicyRule): Readonly<Record<string, unknown>> {
+  const { action, direction, protocols, remotes, names, ports, refuseWith, redirect, limit, label } = rule
+  return {
+    action,
+    ...given("direction", direction),
+    ...given("protocol", one(protocols)),
+    ...given("remote", one(remotes?.map(writePrefix))),
+    ...given("name", one(names)),
+    ...given("port", one(ports?.map(({ first, last }) => (first === last ? first : `${first}-${last}`)))),
+    ...given("refuse-with", refuseWith),
+    ...given("to", redirect === undefined ? undefined : writeTarget(redirect)),
+    ...given("limit", limit === undefined ? undefined : writeLimit(limit)),
+    ...given("label", label),
+  }
+}
+
+function one<T>(list: readonly T[] | undefined): T | readonly T[] | undefined {
+  return list?.length === 1 ? list[0] : list
+}
+
+function writePrefix({ address, bits }: Prefix): string {
+  const four = bits >= 96 && isMapped(address, 0)
+  const length = four ? bits - 96 : bits
+  return length === (four ? 32 : 128) ? format(address) : `${format(address)}/${length}`
+}
+
+function writeTarget({ address, port }: Redirect): string {
+  if (address === null) return `:${port}`
+  const text = format(address)
+  if (port === 0) return text
+  return isMapped(address, 0) ? `${text}:${port}` : `[${text}]:${port}`
+}
+
+function writeLimit({ bytesPerSecond, burstBytes }: RateLimit): unknown {
+  return burstBytes === undefined ? bytesPerSecond : { rate: bytesPerSecond, burst: burstBytes }
 }
 
 /** A value and where it stands. */

@@ -322,3 +322,42 @@ describe("spliced connections", () => {
     expect(world.engine.counters[COUNTER.policyRedirected]).toBe(1)
   })
 })
+
+describe("new rules and flows that have begun", () => {
+  const port = (first: number): PolicyOptions => ({
+    rules: [{ action: "allow", ports: [{ first, last: first }] }],
+    default: "refuse",
+  })
+  const load = (world: DatagramWorld | TcpDialogue | SpliceWorld, options: PolicyOptions, end: boolean): void => {
+    world.engine.policy!.load({ rules: options.rules!, default: options.default! })
+    for (let row = 0; row >= 0;) row = world.engine.judgeFlows(row, 1, end)
+  }
+
+  test("a connection is reset on both sides, if that is wanted", () => {
+    const d = new TcpDialogue({ policy: port(80) })
+    d.connect()
+    load(d, port(81), false)
+    d.settle()
+    expect([d.open, flowsOf(d)[0]!.policy]).toEqual([true, { verdict: "allowed", rule: null, label: null, names: [] }])
+    load(d, port(80), true)
+    d.settle()
+    expect([d.open, flowsOf(d)[0]!.policy!.rule]).toEqual([true, 0])
+    load(d, port(81), true)
+    d.settle()
+    expect([d.open, d.lines()]).toEqual([false, ["RA seq 1 ack 1"]])
+    expect(d.counter("policyEnded")).toBe(1)
+  })
+
+  test("so are spliced ones, and flows of datagrams end", () => {
+    const world = new SpliceWorld({ policy: {} })
+    const { client } = world.connect()
+    load(world, { rules: [], default: "drop" }, true)
+    expect(client.wasReset).toBe(true)
+    world.expectNothingLeft()
+    const datagrams = new DatagramWorld({ policy: {} })
+    datagrams.send(datagram(GUEST4, 1, PEER4, 9, bytesOf("x")))
+    load(datagrams, { rules: [], default: "drop" }, true)
+    datagrams.turn()
+    expect([datagrams.flows, datagrams.kernel.open]).toEqual([0, []])
+  })
+})

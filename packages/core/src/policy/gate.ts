@@ -156,7 +156,9 @@ export class Gate {
     this.#hits = new Float64Array(set.rules.length)
     this.dns.load(set, matcher)
     // Indices mean other rules now.
-    this.ruleOf.fill(BY_DEFAULT)
+    for (let flow = 0; flow < this.#ctx.flows.highWater; flow++) {
+      if (this.ruleOf[flow]! >= 0) this.ruleOf[flow] = BY_DEFAULT
+    }
     this.#forgetRefused()
   }
 
@@ -240,9 +242,7 @@ export class Gate {
       this.ruleOf[flow] = BY_DNS
       return ALLOWED
     }
-    // Somebody has thought of this port.
-    if (rule !== undefined && (rule.ports !== undefined || rule.action === "refuse" || rule.action === "drop"))
-      return NONE
+    if (rule !== undefined && isAboutPort(rule)) return NONE
     this.ruleOf[flow] = BY_DNS
     if (this.#onDecision !== undefined) this.#report(flow, this.#question(flow, DIRECTION_OUT, undefined), REFUSED)
     return REFUSED
@@ -255,9 +255,59 @@ export class Gate {
     return verdict
   }
 
-  /** What a flow that begins now would meet. @param address four words @returns index of the rule, NO_RULE: the default */
-  find(direction: number, protocol: number, address: Int32Array, port: number): number {
-    return this.#matcher.match(direction, protocol, address, 0, port)
+  /** What a flow that begins now would meet.
+   * @param address four words; undefined: only a name is known @param name by which the guest has found it
+   * @returns index of the rule, or BY_… */
+  find(direction: number, protocol: number, address: Int32Array | undefined, port: number, name?: string): number {
+    let index = address === undefined ? NO_RULE : this.#matcher.match(direction, protocol, address, 0, port)
+    if (direction === DIRECTION_OUT) {
+      const { dns } = this
+      const remembered = address === undefined ? NO_NAMES : dns.memory.namesOf(address, 0, dns.now())
+      const names = name === undefined ? remembered : [known(name)]
+      index = Math.min(index, ruleByName(names, this.#matcher, protocol, port))
+      if (dns.isActive && protocol !== PROTOCOL_ICMP && (port === PORT_DNS || port === PORT_DNS_TLS)) {
+        const rule = this.#rules[index]
+        const isTrusted = address !== undefined && dns.resolvers.some((one) => equal(one, 0, address, 0))
+        const isSeen = isTrusted && protocol === PROTOCOL_UDP && port === PORT_DNS
+        if (rule === undefined || (!isSeen && !isAboutPort(rule))) return BY_DNS
+      }
+    }
+    return index === NO_RULE ? BY_DEFAULT : index
+  }
+
+  /** Whether a conversation with an address and port is one that names are learnt from. */
+  isSeen(protocol: number, address: Int32Array, port: number): boolean {
+    const { dns } = this
+    return (
+      dns.isActive &&
+      protocol === PROTOCOL_UDP &&
+      port === PORT_DNS &&
+      dns.resolvers.some((one) => equal(one, 0, address, 0))
+    )
+  }
+
+  /** Judges a flow that has begun by the rules that hold now. @returns whether they still allow it */
+  judge(flow: number, direction: number): boolean {
+    const w = this.#ctx.words
+    const base = flow << FLOW_SHIFT
+    const kind = w[base + KIND]!
+    if (this.ruleOf[flow] === BY_FUNCTION || this.ruleOf[flow] === BY_DNS) return true
+    const protocol =
+      kind === KIND_TCP || kind === KIND_TCP_SPLICE ? PROTOCOL_TCP : kind === KIND_PING ? PROTOCOL_ICMP : PROTOCOL_UDP
+    this.#place(base, direction, protocol)
+    // What was redirected is judged by where it wanted to go.
+    const wasRedirected =
+      this.verdicts[flow] === REDIRECTED && direction === DIRECTION_OUT && this.#remote === base + PEER
+    const remote = wasRedirected ? base + FAR : this.#remote
+    const port = wasRedirected && protocol !== PROTOCOL_ICMP ? w[base + FAR + PORT]! : this.#port
+    const names = (this.#flowNames.get(flow) ?? []).map(known)
+    const index = Math.min(
+      this.#matcher.match(direction, protocol, w, remote, port),
+      ruleByName(names, this.#matcher, protocol, port),
+    )
+    this.ruleOf[flow] = index === NO_RULE ? BY_DEFAULT : index
+    const action = index === NO_RULE ? this.#default : this.#rules[index]!.action
+    return action !== "refuse" && action !== "drop"
   }
 
   #place(base: number, direction: number, protocol: number): void {
@@ -590,6 +640,15 @@ export class Gate {
       if (this.#kept[flow] !== 0) ctx.retire(flow, false)
     }
   }
+}
+
+/** Somebody has thought of this port, or it is refused anyway. */
+function isAboutPort(rule: PolicyRule): boolean {
+  return rule.ports !== undefined || rule.action === "refuse" || rule.action === "drop"
+}
+
+function known(name: string): KnownName {
+  return { name, until: 0, buckets: [], matcher: undefined }
 }
 
 const NO_NAMES: readonly KnownName[] = []

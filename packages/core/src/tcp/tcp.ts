@@ -415,6 +415,11 @@ export class Tcp implements Protocol {
     this.#end(flow, true)
   }
 
+  /** Ends a connection by a reset on both sides. */
+  abort(flow: number): void {
+    this.#fail(flow)
+  }
+
   /** Closes all connections, their peers get a reset. */
   close(): void {
     const { flows, words, kernel } = this.#ctx

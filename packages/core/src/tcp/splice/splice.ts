@@ -483,6 +483,11 @@ export class TcpSplice {
     ctx.retire(flow, reset)
   }
 
+  /** Ends a connection by a reset on both sides. */
+  abort(flow: number): void {
+    this.#end(flow, true)
+  }
+
   /** Ends all connections, their peers get a reset. */
   close(): void {
     const { flows, words } = this.#ctx
