@@ -2,6 +2,8 @@
  * The control socket: a UNIX stream socket whose clients write requests as lines of text, and may send an open file along with one
  * (unix(7), SCM_RIGHTS). Everything is non-blocking but the client's own side (passtctl), which has nothing else to do.
  */
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -111,6 +113,17 @@ napi_value sendControl(napi_env env, napi_callback_info info) {
   return arguments.result(sent < 0 ? -errno : static_cast<int32_t>(sent));
 }
 
+// isReadableFile(fd): whether it is that of a regular file that is open for reading, which can't hold anybody up.
+napi_value isReadableFile(napi_env env, napi_callback_info info) {
+  const Arguments arguments(env, info);
+  const int fd = arguments.integer(0);
+  struct stat file {};
+  // seccomp[control]: fstat newfstatat fcntl(_, F_GETFL)
+  if (fstat(fd, &file) < 0 || !S_ISREG(file.st_mode)) return arguments.result(0);
+  const int flags = fcntl(fd, F_GETFL);
+  return arguments.result(flags >= 0 && (flags & O_ACCMODE) != O_WRONLY && !(flags & O_PATH) ? 1 : 0);
+}
+
 }  // namespace
 
 void registerControl(napi_env env, napi_value exports) {
@@ -119,6 +132,7 @@ void registerControl(napi_env env, napi_value exports) {
   define(env, exports, "acceptControl", acceptControl);
   define(env, exports, "receiveControl", receiveControl);
   define(env, exports, "sendControl", sendControl);
+  define(env, exports, "isReadableFile", isReadableFile);
 }
 
 }  // namespace passt

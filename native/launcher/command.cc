@@ -95,6 +95,9 @@ Command readCommand(int argc, char** argv) {
       case logFileOption:
         command.logFile = optarg;
         break;
+      case policyFileOption:
+        command.policyFile = optarg;
+        break;
       case hostNameOption:
         command.hostName = optarg;
         break;

@@ -27,6 +27,8 @@ struct Command {
   std::string user;
   std::string pidFile;
   std::string logFile;
+  /** Argument of --policy; empty: none. */
+  std::string policyFile;
 
   /** pasta: where the target network namespace comes from. "none": the program will refuse the command line, and
    * nothing is made for it. */

@@ -31,6 +31,7 @@ constexpr std::string_view removed[] = {
     pidFileVariable,
     logFileVariable,
     resolversVariable,
+    policyVariable,
     warningsVariable,
 };
 
@@ -68,6 +69,7 @@ std::vector<std::string> programEnvironment(char** caller, const Report& report)
   if (report.pidFile) say(pidFileVariable, std::to_string(pidFileFd));
   if (report.logFile) say(logFileVariable, std::to_string(logEditFd));
   if (report.resolvers) say(resolversVariable, std::to_string(resolversFd));
+  if (report.policy) say(policyVariable, std::to_string(policyFd));
   if (report.child >= 0) {
     say(goVariable, std::to_string(goFd));
     say(childVariable, std::to_string(report.child));

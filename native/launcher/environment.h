@@ -23,6 +23,7 @@ struct Report {
   bool logFile = false;
   /** Whether resolversFd is the watcher's. */
   bool resolvers = false;
+  bool policy = false;
   /** The spawned command's process, which waits for goFd; -1: none. */
   int child = -1;
   /** Lines for the user. */

@@ -22,6 +22,7 @@
 #include "installation.h"
 #include "namespaces.h"
 #include "options.h"
+#include "policy-opener.h"
 #include "resolver-watch.h"
 #include "runtime-flags.h"
 #include "spawn.h"
@@ -139,7 +140,9 @@ int run(int argc, char** argv, char** environ) {
   }
   // After the fork: the watcher is to end with the program, not with the parent that waits for it.
   const int resolvers = command.inquiry || !command.followHost ? -1 : startResolverWatch(command, argc, argv);
+  const int policy = command.inquiry || command.policyFile.empty() ? -1 : startPolicyOpener(command, argc, argv);
   report.resolvers = resolvers >= 0;
+  report.policy = policy >= 0;
   report.ready = !command.foreground;
   report.socket = descriptor >= 0 && !activable;
   report.listener = descriptor >= 0 && activable;
@@ -154,6 +157,7 @@ int run(int argc, char** argv, char** environ) {
   if (!error && report.logFile) error = place(prepared.files.logEdit, logEditFd);
   if (!error && report.logFile) error = place(prepared.files.logAppend, logAppendFd);
   if (!error) error = place(resolvers, resolversFd);
+  if (!error) error = place(policy, policyFd);
   if (error) return fail("can't pass on descriptors", error);
 
   std::vector<std::string> arguments = {name};

@@ -6,19 +6,14 @@
 #include <cstdint>
 #include <cstring>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <string>
 #include <sys/inotify.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "descriptors.h"
-#include "identity.h"
-#include "namespaces.h"
-#include "options.h"
+#include "helper.h"
 #include "resolver-file.h"
 #include "resolver-seal.h"
 
@@ -26,8 +21,7 @@ namespace launcher {
 namespace {
 
 constexpr char path[] = "/etc/resolv.conf";
-/** The watcher's only descriptors. */
-constexpr int peer = 3;
+constexpr int peer = helperPeer;
 
 /** Without a sign for that long, a change has settled: editors write, rename and set modes in one go. Milliseconds. */
 constexpr int quietMs = 150;
@@ -38,22 +32,6 @@ constexpr int retries = 10;
 constexpr int retryMs = 100;
 /** What inotify does not tell (another file mounted over this one; a network file system) is noticed nevertheless. */
 constexpr int lookMs = 60'000;
-
-void dropCapabilities() {
-  __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct none[2] = {};
-  prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  if (syscall(SYS_capset, &header, none) < 0) _exit(1);
-}
-
-/** What ps shows is not to be taken for the program. */
-void nameProcess(const char* name, int argc, char** argv) {
-  prctl(PR_SET_NAME, name, 0, 0, 0);
-  char* const last = argv[argc - 1];
-  const size_t room = static_cast<size_t>(last + strlen(last) - argv[0]);
-  memset(argv[0], 0, room);
-  strncpy(argv[0], name, room);
-}
 
 /** Watches the places where the file is, and the file. @returns an inotify descriptor, -1 if there can be none */
 int watchPlaces(const ResolverPlaces& places) {
@@ -145,30 +123,6 @@ void sendContent(const std::string& text) {
   }
 }
 
-[[noreturn]] void beWatcher(const Command& command, int end, int argc, char** argv) {
-  if (end != peer && dup2(end, peer) < 0) _exit(1);
-  // Whatever callers wait for the end of must not be held open here.
-  closeFrom(peer + 1);
-  const int null = open("/dev/null", O_RDWR);
-  for (int fd = 0; fd <= 2; fd++) {
-    if (null < 0 || dup2(null, fd) < 0) _exit(1);
-  }
-  closeFrom(peer + 1);
-  // Signals of a terminal are the program's business.
-  setsid();
-  if (chdir("/") < 0) _exit(1);
-  const bool isPasta = command.program == Program::pasta;
-  nameProcess(isPasta ? "pasta-resolv" : "passt-resolv", argc, argv);
-  // In pasta that has happened before.
-  Identity identity;
-  if (!isPasta && chooseIdentity(command.user, identity) == Choice::change && becomeIdentity(identity) != 0) _exit(1);
-  dropCapabilities();
-  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-  sealWatcher();
-  // Until the other end of the socket is closed: the program may go on in a child of the process that started us.
-  watch();
-}
-
 }  // namespace
 
 int startResolverWatch(const Command& command, int argc, char** argv) {
@@ -177,7 +131,12 @@ int startResolverWatch(const Command& command, int argc, char** argv) {
   const int room = 4 * static_cast<int>(resolverBytesMax);
   setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
   const pid_t pid = fork();
-  if (pid == 0) beWatcher(command, ends[1], argc, argv);
+  if (pid == 0) {
+    becomeHelper(command, ends[1], command.program == Program::pasta ? "pasta-resolv" : "passt-resolv", argc, argv);
+    sealWatcher();
+    // Until the other end of the socket is closed: the program may go on in a child of the process that started us.
+    watch();
+  }
   close(ends[1]);
   if (pid < 0) {
     close(ends[0]);

@@ -9,6 +9,7 @@ interface ControlAddon {
   acceptControl(fd: number): number
   receiveControl(fd: number, bytes: Uint8Array, from: number, passed: Int32Array): number
   sendControl(fd: number, bytes: Uint8Array, from: number, to: number, descriptor: number): number
+  isReadableFile(fd: number): number
 }
 
 const calls = addon as unknown as ControlAddon
@@ -38,4 +39,9 @@ export function receiveControl(fd: number, bytes: Uint8Array, from: number, pass
 /** Writes once. @param descriptor goes along with the first byte; -1: none @returns bytes */
 export function sendControl(fd: number, bytes: Uint8Array, from: number, to: number, descriptor: number = -1): number {
   return calls.sendControl(fd, bytes, from, to, descriptor)
+}
+
+/** Whether a descriptor is that of a regular file that can be read: reading it never waits for anybody. */
+export function isReadableFile(fd: number): boolean {
+  return calls.isReadableFile(fd) === 1
 }

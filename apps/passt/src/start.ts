@@ -34,7 +34,9 @@ import {
   openNull,
   prepareMemory,
   requireSeal,
+  startPolicy,
   openControl,
+  openPolicy,
   openPidFile,
   portContext,
   StartError,
@@ -50,6 +52,7 @@ const EXTERNAL_SIGNAL = 0
 const EXTERNAL_NEIGHBOURS = 1
 const EXTERNAL_HOST = 2
 const EXTERNAL_RESOLVERS = 3
+const EXTERNAL_POLICY = 4
 
 /** Everything up to readiness. @param made gets the paths of files that this run has made
  * @returns the loop @throws what runProgram tells the user */
@@ -89,7 +92,7 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
   if (link.path !== "") made.push(link.path)
   link.watch(REF_LINK << REF_SHIFT)
   const pidFile = openPidFile(options.pidFile, made, launch.pidFileFd)
-  const assembly = assemble(options, config, kernel, link, rules, logger)
+  const assembly = assemble(options, config, kernel, link, rules, logger, startPolicy(options, config))
   const { engine, followNeighbours } = assembly
   listen(engine)
   if (options.pcapFile !== null) {
@@ -98,7 +101,8 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
     else logger.info(`Saving packet capture to ${options.pcapFile}`)
   }
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
-  kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), [SIGNAL.terminate, SIGNAL.quit])
+  const signals = [SIGNAL.terminate, SIGNAL.quit, ...(options.policyFile === null ? [] : [SIGNAL.hangup])]
+  kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), signals)
   const chores = new Chores()
   if (options.statsSeconds > 0) chores.add(new StatsTable(engine, options.statsSeconds))
   let follower: HostFollower | undefined
@@ -110,13 +114,19 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
     chores.add(follower)
   }
   const controlEvent = openControl({ program: "passt", options, engine, kernel, logger, rules, ports, chores }, made)
+  const policy = openPolicy(options, launch, engine, kernel, logger, chores, EXTERNAL_POLICY)
   let stop = false
   engine.onExternal = (index, mask) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
     else if (index === EXTERNAL_HOST) follower?.hostChanged()
     else if (index === EXTERNAL_RESOLVERS) follower?.resolversChanged()
-    else if (index === EXTERNAL_SIGNAL) while (kernel.takeSignal() !== 0) stop = true
-    else controlEvent(index, mask)
+    else if (index === EXTERNAL_POLICY) policy?.opened()
+    else if (index === EXTERNAL_SIGNAL) {
+      for (let signal = kernel.takeSignal(); signal > 0; signal = kernel.takeSignal()) {
+        if (signal === SIGNAL.hangup) policy?.reload()
+        else stop = true
+      }
+    } else controlEvent(index, mask)
   }
 
   tellConfiguration(logger, options, config, rules)

@@ -4,12 +4,12 @@ import type { Forward } from "@passt/control"
 import type { FlowView } from "@passt/core"
 import { VERSION } from "@passt/program/version"
 import { type Answer, Connection, ControlError } from "./connection.ts"
+import { policy } from "./policy.ts"
+import { print, sleep, UsageError } from "./output.ts"
 import { bytesText, flowTable, forwardTable } from "./text.ts"
 import { USAGE } from "./usage.ts"
 
 const WATCH_MS = 1000
-
-class UsageError extends Error {}
 
 /** @returns the exit status */
 export function run(args: readonly string[]): number {
@@ -90,6 +90,8 @@ function dispatch(args: readonly string[]): number {
     }
     case "capture":
       return capture(connect, rest)
+    case "policy":
+      return policy(connect, rest, json)
     default:
       throw new UsageError(`There is no command ${command}`)
   }
@@ -97,24 +99,6 @@ function dispatch(args: readonly string[]): number {
 
 function nothingMore(words: readonly string[]): void {
   if (words.length > 0) throw new UsageError(`What is ${words[0]}?`)
-}
-
-/** Writes all of it, however slowly it is taken. */
-function print(text: string): number {
-  const bytes = Buffer.from(text)
-  for (let at = 0; at < bytes.length;) {
-    try {
-      at += writeSync(1, bytes, at)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error
-      sleep(5)
-    }
-  }
-  return 0
-}
-
-function sleep(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 }
 
 function flows(connection: Connection, json: boolean, watch: boolean, protocol: string | undefined): number {

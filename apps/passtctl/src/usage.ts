@@ -8,6 +8,11 @@ Shows and changes what a running passt or pasta does that was started with --con
   forwards add tcp|udp SPEC         Add a rule; SPEC is that of --tcp-ports and --udp-ports
   forwards remove tcp|udp SPEC      Remove a rule
   forwards remove NUMBER            Remove the rule of that number
+  policy [show]                     List the policy's rules, and how often each has decided
+  policy reload FILE                Load other rules; if one is wrong the old ones stay
+  policy test [out|in] tcp|udp|icmp ADDRESS:PORT [as NAME] | NAME:PORT
+                                    Would this be allowed, and by which rule? Status 1: no
+  policy check FILE                 Look for mistakes in a file; needs no running program
   stats                             Counters
   metrics                           The same in the text format of OpenMetrics
   capture start FILE                Capture the guest's traffic in pcap format

@@ -48,7 +48,10 @@ import {
   openNull,
   prepareMemory,
   requireSeal,
+  startPolicy,
   openControl,
+  openPolicy,
+  type PolicyReloader,
   openPidFile,
   portContext,
   StartError,
@@ -63,6 +66,7 @@ const EXTERNAL_NEIGHBOURS = 1
 const EXTERNAL_NAMESPACE = 2
 const EXTERNAL_HOST = 3
 const EXTERNAL_RESOLVERS = 4
+const EXTERNAL_POLICY = 5
 /** Of the interface where the template has none: local mode. */
 const NAME_DEFAULT = "tap0"
 const ENOENT = 2
@@ -96,6 +100,7 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   kernel.enableSplice()
   const assembly = assemble(options, config, kernel, link, rules, logger, {
     splice: { inbound: options.splice, toLoopback: options.toNamespaceLoopback, only: options.spliceOnly },
+    ...startPolicy(options, config),
   })
   const { engine, followNeighbours } = assembly
   listen(engine)
@@ -109,7 +114,12 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
   const child = command ? followCommand(command.pid) : undefined
 
   const neighboursChanged = followNeighbours(EXTERNAL_NEIGHBOURS)
-  const signals = [SIGNAL.terminate, SIGNAL.quit, ...(command ? [SIGNAL.child, SIGNAL.interrupt] : [])]
+  const signals = [
+    SIGNAL.terminate,
+    SIGNAL.quit,
+    ...(options.policyFile === null ? [] : [SIGNAL.hangup]),
+    ...(command ? [SIGNAL.child, SIGNAL.interrupt] : []),
+  ]
   kernel.watchSignals(externalRef(EXTERNAL_SIGNAL), signals)
   const chores = new Chores()
   if (options.statsSeconds > 0) chores.add(new StatsTable(engine, options.statsSeconds))
@@ -123,11 +133,13 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
     chores.add(follower)
   }
   const controlEvent = openControl({ program: "pasta", options, engine, kernel, logger, rules, ports, chores }, made)
+  const policy = openPolicy(options, launch, engine, kernel, logger, chores, EXTERNAL_POLICY)
   /** Exit status, once it is over. */
   let status = -1
   engine.onExternal = (index, mask) => {
     if (index === EXTERNAL_NEIGHBOURS) neighboursChanged()
-    else if (index === EXTERNAL_SIGNAL) status = takeSignals(kernel, child, status)
+    else if (index === EXTERNAL_POLICY) policy?.opened()
+    else if (index === EXTERNAL_SIGNAL) status = takeSignals(kernel, child, status, policy)
     else if (index === EXTERNAL_HOST) follower?.hostChanged()
     else if (index === EXTERNAL_RESOLVERS) follower?.resolversChanged()
     else if (index !== EXTERNAL_NAMESPACE) controlEvent(index, mask)
@@ -271,7 +283,12 @@ function followCommand(pid: number): Child {
 
 /** @param child undefined: there is none @param status as it is
  * @returns the exit status, -1 while it isn't over */
-function takeSignals(kernel: NativeKernel, child: Child | undefined, status: number): number {
+function takeSignals(
+  kernel: NativeKernel,
+  child: Child | undefined,
+  status: number,
+  policy: PolicyReloader | undefined,
+): number {
   let left = status
   for (let signal = kernel.takeSignal(); signal > 0; signal = kernel.takeSignal()) {
     if (signal === SIGNAL.child && child) {
@@ -282,7 +299,8 @@ function takeSignals(kernel: NativeKernel, child: Child | undefined, status: num
         process.kill(child.pid, "SIGKILL")
         left = 128 + signal
       }
-    } else left = 0
+    } else if (signal === SIGNAL.hangup) policy?.reload()
+    else left = 0
   }
   return left
 }

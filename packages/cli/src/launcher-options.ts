@@ -19,6 +19,8 @@ import {
   PID_FILE_VARIABLE,
   READY_FD,
   READY_VARIABLE,
+  POLICY_FD,
+  POLICY_VARIABLE,
   RESOLVERS_FD,
   RESOLVERS_VARIABLE,
   SOCKET_FD,
@@ -84,6 +86,9 @@ inline constexpr char logFileVariable[] = "${LOG_FILE_VARIABLE}";
 /** Where it finds the socket on which the watcher of resolv.conf sends. */
 inline constexpr int resolversFd = ${RESOLVERS_FD};
 inline constexpr char resolversVariable[] = "${RESOLVERS_VARIABLE}";
+/** Where it asks for the policy's file. */
+inline constexpr int policyFd = ${POLICY_FD};
+inline constexpr char policyVariable[] = "${POLICY_VARIABLE}";
 /** The command's process. */
 inline constexpr char childVariable[] = "${CHILD_VARIABLE}";
 /** Lines for the user. */

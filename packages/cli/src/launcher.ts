@@ -32,6 +32,10 @@ export const NETNS_DIRECTORY_VARIABLE = "PASST_NETNS_DIRECTORY_FD"
 /** Where the watcher of resolv.conf sends its content: a socket of messages, each a byte 1 and the file as it is, at most 64 KiB. */
 export const RESOLVERS_FD = 11
 export const RESOLVERS_VARIABLE = "PASST_RESOLVERS_FD"
+/** Where the opener of the policy's file is asked for it: each byte is answered by a message of a byte 1 with the open file, or of
+ * a byte 0 and an error number in text. */
+export const POLICY_FD = 12
+export const POLICY_VARIABLE = "PASST_POLICY_FD"
 /** Lines for the user's log. */
 export const WARNINGS_VARIABLE = "PASST_WARNINGS"
 
@@ -54,6 +58,8 @@ export interface Launch {
   readonly logFileFds: { readonly edit: number; readonly append: number } | null
   /** The watcher of resolv.conf; null: none. */
   readonly resolversFd: number | null
+  /** The opener of the policy's file; null: none. */
+  readonly policyFd: number | null
   /** What went wrong in the launcher without being fatal, one line each. */
   readonly warnings: readonly string[]
 }
@@ -73,6 +79,7 @@ export function readLaunch(environment: Readonly<Record<string, string | undefin
     pidFileFd: passed(PID_FILE_VARIABLE, PID_FILE_FD),
     logFileFds: passed(LOG_FILE_VARIABLE, LOG_EDIT_FD) === null ? null : { edit: LOG_EDIT_FD, append: LOG_APPEND_FD },
     resolversFd: passed(RESOLVERS_VARIABLE, RESOLVERS_FD),
+    policyFd: passed(POLICY_VARIABLE, POLICY_FD),
     warnings: environment[WARNINGS_VARIABLE]?.split("\n") ?? [],
   }
 }

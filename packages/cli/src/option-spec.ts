@@ -30,6 +30,7 @@ export const LAUNCHER_ROLES = {
   noPidns: "No PID namespace for the command to spawn",
   pidFile: "File to write the process ID to",
   logFile: "File to write messages to",
+  policyFile: "File of rules, to be opened again on SIGHUP",
   noFollow: "Don't watch the host's resolver configuration",
   hostName: "Host name in the command's UTS namespace",
 } as const

@@ -64,6 +64,8 @@ export interface CommonOptions {
   readonly controlPath: string | null
   /** Where the socket for pesto is to be; null: there is none. */
   readonly configPath: string | null
+  /** The policy's file; null: there is none. */
+  readonly policyFile: string | null
 
   /** Families that may be used. Not both false. */
   readonly ipv4: boolean
@@ -379,6 +381,10 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   "conf-path": ({ options }, value, written) => {
     options.configPath = socketPath(value, written)
   },
+  policy: ({ options }, value) => {
+    if (value === "") throw new ConfigError("Invalid --policy: it needs the path of a file")
+    options.policyFile = value
+  },
   "repair-path": () => {},
 
   socket: ({ options }, value, written) => {
@@ -637,6 +643,7 @@ function emptyDraft(): Draft {
     statsSeconds: 0,
     controlPath: null,
     configPath: null,
+    policyFile: null,
     socketPath: null,
     fd: null,
     oneOff: false,

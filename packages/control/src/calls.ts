@@ -1,16 +1,32 @@
 /** What a client can ask for. Each call checks its fields, and returns the answer as a task of small steps. */
 import { ConfigError, type ForwardRule } from "@passt/cli"
-import { COUNTER, type Engine, type FlowView } from "@passt/core"
+import { closeSync } from "node:fs"
+import {
+  BY_DNS,
+  COUNTER,
+  DIRECTION_IN,
+  DIRECTION_OUT,
+  type Engine,
+  type FlowView,
+  type Gate,
+  type PolicyProtocol,
+  PROTOCOLS,
+  writeRule,
+} from "@passt/core"
+import { address as addresses } from "@passt/core/wire"
+import { isReadableFile } from "@passt/native"
 import type { Capture } from "./capture.ts"
 import type { Open, Reply, Task } from "./client.ts"
 import type { CounterName } from "./drops.ts"
 import type { Forwards, Pending } from "./forwards.ts"
+import { PolicyLoad } from "./policy.ts"
 import { Metrics } from "./metrics.ts"
 import { checkFields, PROTOCOL_VERSION, RequestError } from "./protocol.ts"
 
 /** Rows of the flow table per step, each of which may become a line: some hundred microseconds. */
 const ROWS_PER_STEP = 40
 const FORWARDS_PER_STEP = 40
+const RULES_PER_STEP = 40
 
 /** What the calls work on. */
 export interface ControlContext {
@@ -55,6 +71,12 @@ const CALLS: Readonly<Record<string, Call>> = {
       },
     }
   },
+  policy: (context, fields) => {
+    checkFields(fields, {})
+    return listPolicy(policyOf(context))
+  },
+  "policy-load": loadPolicy,
+  "policy-test": testPolicy,
   "capture-start": (context, fields, descriptor) => {
     checkFields(fields, {})
     context.capture.start(descriptor)
@@ -199,6 +221,95 @@ function oneByOne<Item>(items: readonly Item[], begin: (item: Item) => Pending, 
       return "done"
     },
   }
+}
+
+/** @throws RequestError */
+function policyOf({ engine }: ControlContext): Gate {
+  if (engine.policy === undefined) throw new RequestError("failed", "This program has no policy")
+  return engine.policy
+}
+
+/** Rules as they are in a policy's file, with how often they have decided. */
+function listPolicy(gate: Gate): Task {
+  const set = gate.rules
+  let next = 0
+  return {
+    step(out) {
+      if (set.rules !== gate.rules.rules) throw new RequestError("failed", "The policy was replaced meanwhile")
+      for (const end = Math.min(next + RULES_PER_STEP, set.rules.length); next < end; next++) {
+        out.line({ rule: { index: next, hits: gate.hits(next), ...writeRule(set.rules[next]!) } })
+      }
+      if (next < set.rules.length) return "more"
+      const { onlyAllowedNames = false, refusePrivateAnswers = false } = set.dns ?? {}
+      out.line({
+        default: set.default,
+        dns: {
+          names: onlyAllowedNames ? "only-allowed" : "all",
+          "private-answers": refusePrivateAnswers ? "refuse" : "allow",
+          seen: gate.dns.isActive,
+          addresses: gate.dns.memory.size,
+        },
+        waiting: gate.waiting,
+        count: set.rules.length,
+        done: true,
+      })
+      return "done"
+    },
+  }
+}
+
+function loadPolicy(context: ControlContext, fields: Fields, descriptor: () => number): Task {
+  const { text } = checkFields(fields, { text: { type: "string" } })
+  policyOf(context)
+  const fd = descriptor()
+  if (fd < 0 === (text === undefined)) {
+    if (fd >= 0) closeSync(fd)
+    throw new RequestError("bad-request", 'The policy comes as a file\'s descriptor (SCM_RIGHTS), or as "text"')
+  }
+  if (fd >= 0 && !isReadableFile(fd)) {
+    closeSync(fd)
+    throw new RequestError("failed", "The descriptor is not that of a regular file that can be read")
+  }
+  const load = new PolicyLoad(context.engine, fd >= 0 ? fd : String(text))
+  return {
+    step(out) {
+      load.step()
+      if (!load.isDone) return "more"
+      if (load.error !== "") throw new RequestError("failed", load.error)
+      out.line({ rules: load.rules, done: true })
+      return "done"
+    },
+    cancel: () => load.cancel(),
+  }
+}
+
+/** Whether a flow would be allowed, and by what. */
+function testPolicy(context: ControlContext, fields: Fields): Task {
+  const gate = policyOf(context)
+  const checked = checkFields(fields, {
+    direction: { type: "string", words: ["out", "in"] },
+    protocol: { type: "string", words: [...PROTOCOLS], required: true },
+    address: { type: "string" },
+    name: { type: "string" },
+    port: { type: "integer" },
+  })
+  const { direction = "out", address, name, port = 0 } = checked
+  const words = address === undefined ? undefined : addresses.parse(String(address))
+  if (address !== undefined && words === undefined) throw new RequestError("bad-request", '"address" is no address')
+  if (words === undefined && name === undefined) throw new RequestError("bad-request", '"address" or "name" is needed')
+  if (Number(port) < 0 || Number(port) > 0xffff) throw new RequestError("bad-request", '"port" is 0 to 65535')
+  const protocol = PROTOCOLS.indexOf(checked["protocol"] as PolicyProtocol)
+  const way = direction === "out" ? DIRECTION_OUT : DIRECTION_IN
+  const wanted = name === undefined ? undefined : String(name).toLowerCase().replace(/\.$/, "")
+  const index = gate.find(way, protocol, words, Number(port), wanted)
+  const set = gate.rules
+  if (index >= 0) {
+    const rule = set.rules[index]!
+    return once({ action: rule.action, by: "rule", rule: { index, ...writeRule(rule) } })
+  }
+  if (index !== BY_DNS) return once({ action: set.default, by: "default" })
+  const isSeen = words !== undefined && gate.isSeen(protocol, words, Number(port))
+  return once({ action: isSeen ? "allow" : "refuse", by: "dns" })
 }
 
 function stats({ engine, uptimeSeconds, forwards, capture }: ControlContext): object {

@@ -21,6 +21,8 @@ export interface Task {
   /** Goes on by a little; writes at most STEP_BYTES_MAX.
    * @returns "more": call again; "wait": for something else that goes on by itself; "done": the answer is complete */
   step(out: Reply): "more" | "wait" | "done"
+  /** Nobody waits for it any more. */
+  cancel?(): void
 }
 
 /** Where an answer's lines go. */
@@ -124,6 +126,7 @@ export class Client implements Reply {
   }
 
   #finish(): void {
+    this.#task?.cancel?.()
     this.#task = undefined
     this.#waits = false
     this.#dropDescriptor()
@@ -223,7 +226,7 @@ export class Client implements Reply {
 
   /** Ends the conversation with an error line, as far as the client takes it. */
   fail(code: RequestError["code"], message: string): void {
-    this.#task = undefined
+    this.#finish()
     this.line({ error: { code, message } })
     this.#closing = true
     this.#writable = true
@@ -239,8 +242,7 @@ export class Client implements Reply {
   close(): void {
     if (!this.isOpen) return
     this.isOpen = false
-    this.#task = undefined
-    this.#dropDescriptor()
+    this.#finish()
     this.#sockets.close(this.fd)
   }
 

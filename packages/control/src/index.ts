@@ -1,4 +1,5 @@
 /** The live side of passt and pasta. */
+export * from "./policy.ts"
 export { openCalls, type ControlContext } from "./calls.ts"
 export { Capture, type CaptureKernel } from "./capture.ts"
 export { PATIENCE_MS } from "./client.ts"

@@ -17,6 +17,7 @@ import { entropy, NativeKernel } from "@passt/native"
 import { ArpResponder, learnNeighbour, NdpResponder, NeighbourTable } from "@passt/ndp"
 import { StartError } from "./error.ts"
 import type { GuestConfig } from "./guest.ts"
+import { trustedResolvers } from "./resolvers.ts"
 import { engineLog } from "./log.ts"
 import { TracedLink } from "./trace.ts"
 
@@ -204,6 +205,7 @@ export function assemble(
         former,
       })
       blockTranslated(neighbours, translation)
+      if (engine.policy !== undefined) engine.policy.dns.resolvers = [...trustedResolvers(now), ...former.resolvers]
       monitor?.follow(host.ipv4?.interfaceIndex ?? 0, scope)
       const dns = [...resolvers.advertised4, ...resolvers.advertised6]
       const { search } = resolvers

@@ -2,6 +2,7 @@
 export * from "./assemble.ts"
 export * from "./chores.ts"
 export * from "./control.ts"
+export * from "./policy.ts"
 export * from "./error.ts"
 export * from "./follow.ts"
 export * from "./guest.ts"

@@ -1,0 +1,94 @@
+#include "policy-opener.h"
+
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <fcntl.h>
+#include <string>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "descriptors.h"
+#include "helper.h"
+
+namespace launcher {
+namespace {
+
+/** @returns a descriptor of the regular file, or -errno */
+int openRegular(const std::string& path) {
+  // A named pipe must not hold us up.
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return -errno;
+  struct stat status {};
+  if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+    close(fd);
+    return -EINVAL;
+  }
+  return fd;
+}
+
+/** @param fd to be sent, or -errno */
+void answer(int fd) {
+  std::string text = fd >= 0 ? std::string(1, '\1') : std::string(1, '\0') + std::to_string(-fd);
+  iovec piece = {text.data(), text.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  if (fd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(part), &fd, sizeof fd);
+  }
+  ssize_t sent;
+  do {
+    sent = sendmsg(helperPeer, &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) _exit(1);
+}
+
+[[noreturn]] void serve(const std::string& path) {
+  for (;;) {
+    char request;
+    const ssize_t got = read(helperPeer, &request, 1);
+    if (got < 0 && errno == EINTR) continue;
+    // The program has ended.
+    if (got <= 0) _exit(0);
+    const int fd = openRegular(path);
+    answer(fd);
+    if (fd >= 0) close(fd);
+  }
+}
+
+/** As the program would find it: it does not leave the caller's directory before it has read the file. */
+std::string absolute(const std::string& path) {
+  char directory[PATH_MAX];
+  if (path.empty() || path[0] == '/' || !getcwd(directory, sizeof directory)) return path;
+  return std::string(directory) + "/" + path;
+}
+
+}  // namespace
+
+int startPolicyOpener(const Command& command, int argc, char** argv) {
+  const std::string path = absolute(command.policyFile);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) return -1;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    becomeHelper(command, ends[1], command.program == Program::pasta ? "pasta-policy" : "passt-policy", argc, argv);
+    serve(path);
+  }
+  close(ends[1]);
+  if (pid < 0) {
+    close(ends[0]);
+    return -1;
+  }
+  return moveAside(ends[0]);
+}
+
+}  // namespace launcher
