@@ -11,6 +11,7 @@
 
 #include "descriptors.h"
 #include "helper.h"
+#include "namespaces.h"
 
 namespace launcher {
 namespace {

@@ -14,6 +14,7 @@
 
 #include "descriptors.h"
 #include "helper.h"
+#include "namespaces.h"
 #include "resolver-file.h"
 #include "resolver-seal.h"
 

@@ -5,6 +5,7 @@ import { engineTarget } from "./engine/engine.ts"
 import { faultOf } from "./engine/well-formed.ts"
 import { parserTarget } from "./parsers.ts"
 import { pestoTarget } from "./pesto.ts"
+import { policyTarget } from "./policy.ts"
 import { Random } from "./random.ts"
 import { minimise } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
@@ -17,6 +18,7 @@ describe("fixed seeds", () => {
     [parserTarget, 12],
     [controlTarget, 12],
     [pestoTarget, 30],
+    [policyTarget, 12],
   ])("$name", { timeout: 120_000 }, ({ run }, cases) => {
     for (let seed = 1; seed <= cases; seed++) run(seed)
   })

@@ -8,10 +8,11 @@ import { controlTarget } from "./control.ts"
 import { engineTarget } from "./engine/engine.ts"
 import { parserTarget } from "./parsers.ts"
 import { pestoTarget } from "./pesto.ts"
+import { policyTarget } from "./policy.ts"
 import { describe, type Target } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
 
-const TARGETS: readonly Target[] = [engineTarget, unixLinkTarget, parserTarget, controlTarget, pestoTarget]
+const TARGETS: readonly Target[] = [engineTarget, unixLinkTarget, parserTarget, controlTarget, pestoTarget, policyTarget]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

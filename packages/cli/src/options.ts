@@ -147,6 +147,18 @@ It is not removed at exit.`,
     status: "built",
   },
   {
+    name: "metrics",
+    argument: "[ADDRESS:]PORT",
+    group: "general",
+    help: "Serve metrics in the text format of OpenMetrics over HTTP, at /metrics",
+    standard: "they are not served",
+    man: `Without an address, on 127.0.0.1.
+There is no encryption, and no question who asks: another address than a loopback address tells everybody who can reach it what
+the guest does, as numbers.
+An IPv6 address is written in brackets.`,
+    status: "built",
+  },
+  {
     name: "policy",
     argument: "FILE",
     offers: ["files"],

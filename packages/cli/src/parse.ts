@@ -64,6 +64,8 @@ export interface CommonOptions {
   readonly controlPath: string | null
   /** Where the socket for pesto is to be; null: there is none. */
   readonly configPath: string | null
+  /** Where metrics are served over HTTP; null: nowhere. */
+  readonly metrics: { readonly address: Int32Array; readonly port: number; readonly text: string } | null
   /** The policy's file; null: there is none. */
   readonly policyFile: string | null
 
@@ -381,6 +383,19 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   "conf-path": ({ options }, value, written) => {
     options.configPath = socketPath(value, written)
   },
+  metrics: ({ options, warnings }, value) => {
+    const parts = /^(?:\[([^\]]*)\]:|([^:[\]]*):)?(\d{1,5})$/.exec(value)
+    const port = Number(parts?.[3] ?? 0)
+    const written = parts?.[1] ?? parts?.[2] ?? "127.0.0.1"
+    const found = address.parse(written)
+    if (parts === null || found === undefined || port < 1 || port > 0xffff) {
+      throw new ConfigError(`Invalid --metrics: ${value} (a port, or an address and a port: 127.0.0.1:9100, [::1]:9100)`)
+    }
+    if (!address.isLoopback(found, 0)) {
+      warnings.push(`--metrics ${value}: whoever can reach that address can read them`)
+    }
+    options.metrics = { address: found, port, text: value }
+  },
   policy: ({ options }, value) => {
     if (value === "") throw new ConfigError("Invalid --policy: it needs the path of a file")
     options.policyFile = value
@@ -643,6 +658,7 @@ function emptyDraft(): Draft {
     statsSeconds: 0,
     controlPath: null,
     configPath: null,
+    metrics: null,
     policyFile: null,
     socketPath: null,
     fd: null,

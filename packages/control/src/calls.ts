@@ -38,6 +38,8 @@ export interface ControlContext {
   readonly version: string
   /** Of the process, seconds since the program is ready. */
   readonly uptimeSeconds: () => number
+  /** Garbage collections so far, by kind; absent: not counted. */
+  readonly collections?: () => Iterable<readonly [string, { readonly count: number; readonly seconds: number }]>
 }
 
 type Fields = Readonly<Record<string, unknown>>

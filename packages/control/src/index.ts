@@ -1,4 +1,7 @@
 /** The live side of passt and pasta. */
+export * from "./collections.ts"
+export * from "./http.ts"
+export * from "./metrics.ts"
 export * from "./policy.ts"
 export { openCalls, type ControlContext } from "./calls.ts"
 export { Capture, type CaptureKernel } from "./capture.ts"

@@ -4,6 +4,9 @@
  */
 import {
   COUNTER,
+  type Gate,
+  LATENCY_BOUNDS_MICROS,
+  type LatencyHistogram,
   KIND_GROUP,
   KIND_PING,
   KIND_TCP,
@@ -61,7 +64,7 @@ export class Metrics {
   text(): string {
     const { engine, forwards, program, version, uptimeSeconds } = this.#context
     const counted = (name: CounterName): number => engine.counters[COUNTER[name]]!
-    const { kindBytes } = engine.ctx.flows
+    const { kindBytes, kindPackets } = engine.ctx.flows
     this.#lines = []
     this.#family("passt", "info", "The program.")
     this.#sample("passt_info", { program, version }, 1)
@@ -76,6 +79,14 @@ export class Metrics {
       DIRECTIONS.forEach((direction, d) => {
         const bytes = kinds.reduce((sum, kind) => sum + kindBytes[2 * kind + d]!, 0)
         this.#sample("passt_payload_bytes_total", { ...labels, direction }, bytes)
+      })
+    }
+    this.#family("passt_packets", "counter", "Segments with payload, and datagrams; spliced connections have none.")
+    for (const { labels, kinds } of WAYS) {
+      if (labels["protocol"] === "tcp" && labels["kind"] === "splice") continue
+      DIRECTIONS.forEach((direction, d) => {
+        const packets = kinds.reduce((sum, kind) => sum + kindPackets[2 * kind + d]!, 0)
+        this.#sample("passt_packets_total", { ...labels, direction }, packets)
       })
     }
     this.#family("passt_frames", "counter", "Ethernet frames on the guest's link; one may carry many segments.")
@@ -94,10 +105,68 @@ export class Metrics {
     this.#sample("passt_listening_sockets", {}, engine.listeners.count)
     this.#family("passt_group_memberships", "counter", "Multicast groups that the guest has joined.")
     this.#sample("passt_group_memberships_total", {}, counted("memberships"))
+    if (engine.policy !== undefined) this.#policy(engine.policy)
+    if (engine.latency !== undefined) this.#latency(engine.latency)
+    this.#collections()
     this.#family("passt_turns", "counter", "Turns of the loop.")
     this.#sample("passt_turns_total", {}, counted("turns"))
     this.#lines.push("# EOF", "")
     return this.#lines.join("\n")
+  }
+
+  #policy(gate: Gate): void {
+    const counted = (name: CounterName): number => this.#context.engine.counters[COUNTER[name]]!
+    this.#family("passt_policy_decisions", "counter", "Flows that the policy has decided about.")
+    this.#sample("passt_policy_decisions_total", { verdict: "allowed" }, counted("policyAllowed"))
+    this.#sample("passt_policy_decisions_total", { verdict: "refused" }, counted("policyRefused"))
+    this.#sample("passt_policy_decisions_total", { verdict: "dropped" }, counted("policyDropped"))
+    this.#sample("passt_policy_decisions_total", { verdict: "redirected" }, counted("policyRedirected"))
+    this.#family("passt_policy_failures", "counter", "Times that the policy's function threw or did not answer.")
+    this.#sample("passt_policy_failures_total", {}, counted("policyFailures"))
+    this.#family("passt_policy_ended_flows", "counter", "Flows that new rules have ended.")
+    this.#sample("passt_policy_ended_flows_total", {}, counted("policyEnded"))
+    this.#family(
+      "passt_policy_dns_refusals",
+      "counter",
+      "Queries and answers that the policy has turned into refusals.",
+    )
+    this.#sample("passt_policy_dns_refusals_total", { message: "query" }, counted("policyNamesRefused"))
+    this.#sample("passt_policy_dns_refusals_total", { message: "answer" }, counted("policyAnswersRefused"))
+    this.#family("passt_policy_rules", "gauge", "Rules of the policy.")
+    this.#sample("passt_policy_rules", {}, gate.rules.rules.length)
+    this.#family("passt_policy_known_addresses", "gauge", "Addresses whose names are remembered.")
+    this.#sample("passt_policy_known_addresses", {}, gate.dns.memory.size)
+  }
+
+  #latency({ counts, sumMicros }: LatencyHistogram): void {
+    this.#family(
+      "passt_turn_duration_seconds",
+      "histogram",
+      "How long turns of the loop take, waiting apart.",
+      "seconds",
+    )
+    let below = 0
+    counts.forEach((count, i) => {
+      below += count
+      const bound = LATENCY_BOUNDS_MICROS[i]
+      this.#sample(
+        "passt_turn_duration_seconds_bucket",
+        { le: bound === undefined ? "+Inf" : String(bound / 1e6) },
+        below,
+      )
+    })
+    this.#sample("passt_turn_duration_seconds_count", {}, below)
+    this.#sample("passt_turn_duration_seconds_sum", {}, sumMicros / 1e6)
+  }
+
+  #collections(): void {
+    const { collections } = this.#context
+    if (collections === undefined) return
+    this.#family("passt_gc_duration_seconds", "summary", "Garbage collections, by kind.", "seconds")
+    for (const [kind, { count, seconds }] of collections()) {
+      this.#sample("passt_gc_duration_seconds_count", { kind }, count)
+      this.#sample("passt_gc_duration_seconds_sum", { kind }, seconds)
+    }
   }
 
   #family(name: string, type: string, help: string, unit?: string): void {

@@ -200,14 +200,17 @@ export class Context {
     this.counters[counter] = this.counters[counter]! + amount
   }
 
-  /** Counts payload bytes of a flow. @param counter COUNTER.bytes… @param direction DIRECTION_FROM_GUEST or DIRECTION_TO_GUEST */
-  addBytes(counter: number, flow: number, direction: number, amount: number): void {
-    const { bytes, kindBytes } = this.flows
+  /** Counts payload of a flow. @param counter COUNTER.bytes… @param direction DIRECTION_FROM_GUEST or DIRECTION_TO_GUEST
+   * @param packets segments or datagrams that carried it, 0: nobody can say */
+  addBytes(counter: number, flow: number, direction: number, amount: number, packets: number): void {
+    const { bytes, kindBytes, packets: flowPackets, kindPackets } = this.flows
     const at = 2 * flow + direction
     const kind = 2 * this.words[(flow << FLOW_SHIFT) + KIND]! + direction
     this.counters[counter] = this.counters[counter]! + amount
     bytes[at] = bytes[at]! + amount
     kindBytes[kind] = kindBytes[kind]! + amount
+    flowPackets[at] = flowPackets[at]! + packets
+    kindPackets[kind] = kindPackets[kind]! + packets
   }
 
   log(level: LogLevel, site: string, message: string): void {

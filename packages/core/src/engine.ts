@@ -52,6 +52,7 @@ import { EVENT_OUT } from "./kernel.ts"
 import { directionOf, type FlowClass, type FlowView, viewFlow, visitClasses, visitFlows } from "./live/flows.ts"
 import { Multicast } from "./multicast/multicast.ts"
 import { isMld } from "./multicast/reports.ts"
+import type { LatencyHistogram } from "./live/latency.ts"
 import type { Gate } from "./policy/gate.ts"
 import { WAITING } from "./policy/verdict.ts"
 import type { Protocol } from "./protocol.ts"
@@ -100,6 +101,8 @@ export class Engine {
   readonly tcpSplice: TcpSplice | undefined
   readonly udpSplice: UdpSplice | undefined
   readonly auto: AutoPorts
+  /** How long turns take; undefined: not measured. */
+  latency: LatencyHistogram | undefined
   /** Receives events whose ref is of kind REF_EXTERNAL: index and mask. */
   onExternal: ((index: number, mask: number) => void) | undefined
   #sweepAt: number
@@ -275,7 +278,10 @@ export class Engine {
   turn(timeoutMs: number): void {
     const { ctx } = this
     const { kernel, link } = ctx
+    const { latency } = this
+    if (latency !== undefined) latency.end(kernel.nowMicros())
     const ready = kernel.wait(this.#timeout(timeoutMs))
+    if (latency !== undefined) latency.begin(kernel.nowMicros())
     ctx.now = kernel.now()
     ctx.flows.now = ctx.now
     ctx.count(COUNTER.turns)

@@ -39,5 +39,6 @@ export {
   KIND_UDP_SPLICE_IN,
   KIND_UDP_SPLICE_OUT,
 } from "./flow/table.ts"
+export * from "./live/latency.ts"
 export { Engine, type Reconfiguration } from "./engine.ts"
 export type { FlowClass, FlowEnd, FlowPolicy, FlowState, FlowView } from "./live/flows.ts"

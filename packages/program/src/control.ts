@@ -2,20 +2,24 @@
 import type { CommonOptions, ForwardRule, PortContext } from "@passt/cli"
 import {
   Capture,
+  CollectionCounter,
+  type ControlContext,
   ControlServer,
   EVENT_INDICES,
   Forwards,
+  HTTP_EVENT_INDICES,
   nativeSockets,
   openCalls,
   PESTO_EVENT_INDICES,
   PestoServer,
 } from "@passt/control"
-import type { Engine } from "@passt/core"
+import { type Engine, LatencyHistogram } from "@passt/core"
 import { errnoText, type Logger } from "@passt/host"
 import type { NativeKernel } from "@passt/native"
 import { externalRef } from "./assemble.ts"
 import type { Chore, Chores } from "./chores.ts"
 import { StartError } from "./error.ts"
+import { openMetrics } from "./metrics.ts"
 import { VERSION } from "./version.ts"
 
 const EADDRINUSE = 98
@@ -23,6 +27,7 @@ const EADDRINUSE = 98
 const FIRST_INDEX = 64
 /** And these are pesto's. */
 const FIRST_PESTO_INDEX: number = FIRST_INDEX + EVENT_INDICES
+const FIRST_METRICS_INDEX: number = FIRST_PESTO_INDEX + PESTO_EVENT_INDICES
 
 export interface ControlOptions {
   /** "passt" or "pasta". */
@@ -41,17 +46,22 @@ export interface ControlOptions {
  * @returns what to hand events to that are not the program's own @throws StartError */
 export function openControl(control: ControlOptions, made: string[]): (index: number, mask: number) => void {
   const { options, engine, rules, ports } = control
-  if (options.controlPath === null && options.configPath === null) return () => {}
+  if (options.controlPath === null && options.configPath === null && options.metrics === null) return () => {}
   engine.prepareRules()
   const forwards = new Forwards(engine, rules, ports)
-  const servers: { readonly first: number; readonly count: number; readonly server: EventServer }[] = []
+  const context = makeContext(control, forwards)
+  const servers: { readonly first: number; readonly count: number; readonly server: Pick<EventServer, "event"> }[] = []
   if (options.controlPath !== null) {
-    const server = openControlSocket(control, forwards, options.controlPath, made)
+    const server = openControlSocket(control, context, options.controlPath, made)
     servers.push({ first: FIRST_INDEX, count: EVENT_INDICES, server })
   }
   if (options.configPath !== null) {
     const server = openPestoSocket(control, forwards, options.configPath, made)
     servers.push({ first: FIRST_PESTO_INDEX, count: PESTO_EVENT_INDICES, server })
+  }
+  if (options.metrics !== null) {
+    const server = openMetrics(options.metrics, context, control.kernel, control.chores, FIRST_METRICS_INDEX)
+    servers.push({ first: FIRST_METRICS_INDEX, count: HTTP_EVENT_INDICES, server })
   }
   return (index, mask) => {
     for (const { first, count, server } of servers) {
@@ -74,19 +84,28 @@ function listenOn(server: EventServer, path: string, name: string, chores: Chore
   chores.add(server)
 }
 
-function openControlSocket(control: ControlOptions, forwards: Forwards, path: string, made: string[]): ControlServer {
+/** What calls and metrics are about; begins to measure. */
+function makeContext(control: ControlOptions, forwards: Forwards): ControlContext {
   const { engine, kernel, options, program, chores } = control
   const began = performance.now()
-  const calls = openCalls({
+  engine.latency = new LatencyHistogram()
+  const collections = new CollectionCounter(kernel.now())
+  chores.add(collections)
+  return {
     engine,
     forwards,
     capture: new Capture(kernel, options.pcapFile !== null),
     program,
     version: VERSION,
     uptimeSeconds: () => Math.round(performance.now() - began) / 1000,
-  })
+    collections: () => collections.read(),
+  }
+}
+
+function openControlSocket(control: ControlOptions, context: ControlContext, path: string, made: string[]): ControlServer {
+  const { kernel, chores } = control
   const ref = (index: number): number => externalRef(FIRST_INDEX + index)
-  const server = new ControlServer(nativeSockets(kernel), ref, calls, forwards, kernel.now())
+  const server = new ControlServer(nativeSockets(kernel), ref, openCalls(context), context.forwards, kernel.now())
   listenOn(server, path, "Control", chores, made)
   return server
 }

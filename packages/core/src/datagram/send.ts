@@ -72,5 +72,5 @@ function sendGroup(ctx: Context, flow: number, count: number): void {
       retried = true
     }
   }
-  ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, bytes)
+  ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, bytes, at)
 }

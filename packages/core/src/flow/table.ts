@@ -97,10 +97,13 @@ export class FlowTable {
   readonly words: Int32Array<ArrayBuffer> = new Int32Array(FLOW_MAX * FLOW_WORDS)
   /** Payload bytes of each flow, two per flow: DIRECTION_FROM_GUEST, DIRECTION_TO_GUEST. Doubles, which are exact to 2^53. */
   readonly bytes: Float64Array<ArrayBuffer> = new Float64Array(FLOW_MAX * 2)
+  /** Segments with payload, or datagrams, of each flow, as in `bytes`. */
+  readonly packets: Float64Array<ArrayBuffer> = new Float64Array(FLOW_MAX * 2)
   /** When each flow began, milliseconds. */
   readonly began: Int32Array<ArrayBuffer> = new Int32Array(FLOW_MAX)
   /** Payload bytes of all flows that there have been, by kind, as in `bytes`. */
   readonly kindBytes: Float64Array<ArrayBuffer> = new Float64Array(KINDS * 2)
+  readonly kindPackets: Float64Array<ArrayBuffer> = new Float64Array(KINDS * 2)
   /** The time of this turn, milliseconds: kept by the engine. */
   now = 0
   /** Rows ever used: a sweep needs to look no further. */
@@ -147,6 +150,8 @@ export class FlowTable {
     w[base + NEIGHBOUR] = -1
     this.bytes[2 * flow] = 0
     this.bytes[2 * flow + 1] = 0
+    this.packets[2 * flow] = 0
+    this.packets[2 * flow + 1] = 0
     this.began[flow] = this.now
     this.count++
     this.counts[kind] = this.counts[kind]! + 1

@@ -67,6 +67,6 @@ function emitReply(ctx: Context, flow: number, row: number, length: number): voi
   frames.checksumOffset[row] = icmp.CHECKSUM
   ctx.link.commit(row)
   ctx.count(COUNTER.framesToGuest)
-  ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, length)
+  ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, length, 1)
   noteToGuest(ctx, base, 1)
 }

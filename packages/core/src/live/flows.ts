@@ -83,6 +83,9 @@ export interface FlowView extends FlowClass {
   /** Payload. */
   readonly bytesFromGuest: number
   readonly bytesToGuest: number
+  /** Segments with payload (large segments of a tap count once), or datagrams; 0 of spliced connections, which have none. */
+  readonly packetsFromGuest: number
+  readonly packetsToGuest: number
   /** Round-trip time of the host's connection, microseconds; null: not measured. */
   readonly rttMicros: number | null
   /** What the policy has said; absent without one. */
@@ -135,6 +138,8 @@ export function viewFlow(ctx: Context, row: number): FlowView | undefined {
     idleMs,
     bytesFromGuest: flows.bytes[2 * row + DIRECTION_FROM_GUEST]!,
     bytesToGuest: flows.bytes[2 * row + DIRECTION_TO_GUEST]!,
+    packetsFromGuest: flows.packets[2 * row + DIRECTION_FROM_GUEST]!,
+    packetsToGuest: flows.packets[2 * row + DIRECTION_TO_GUEST]!,
     rttMicros: rtt > 0 ? rtt : null,
     ...(ctx.gate === undefined ? {} : { policy: ctx.gate.describe(row) }),
   }

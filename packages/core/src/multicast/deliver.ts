@@ -94,7 +94,8 @@ export function deliver(ctx: Context, row: number, to: Int32Array, ti: number, t
   const bytes = length - udp.HEADER_LENGTH
   ctx.add(COUNTER.bytesToGuest, bytes)
   // The sockets of groups have no flow that it would be of.
-  const { kindBytes } = ctx.flows
+  const { kindBytes, kindPackets } = ctx.flows
   kindBytes[2 * KIND_GROUP + DIRECTION_TO_GUEST] = kindBytes[2 * KIND_GROUP + DIRECTION_TO_GUEST] + bytes
+  kindPackets[2 * KIND_GROUP + DIRECTION_TO_GUEST]++
   return true
 }

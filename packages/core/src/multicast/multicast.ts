@@ -236,7 +236,7 @@ export class Multicast implements Protocol {
       this.#echoes.add(flow, digest(view, frames.offset[row] + frames.payload[row] + from, part), ctx.now)
       from += step
     } while (from < length)
-    ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, length)
+    ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, length, 1)
   }
 
   event(flow: number, mask: number): void {

@@ -194,7 +194,7 @@ export function segmentsFromGuest(ctx: Context, flow: number, hold: HoldPool, fi
   }
 
   if (gathered > 0) {
-    ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, inOrderBytes)
+    ctx.addBytes(COUNTER.bytesFromGuest, flow, DIRECTION_FROM_GUEST, inOrderBytes, gathered)
     w[base + SEQ_FROM_GUEST] = expected
     const result = write(ctx, flow, hold, gathered, inOrderBytes, start)
     if (result < 0) return BATCH_SOCKET_FAILED

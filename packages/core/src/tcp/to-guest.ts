@@ -158,7 +158,8 @@ export function sendData(ctx: Context, flow: number): number {
       at = (at + length) | 0
     }
     sent(ctx, flow, at)
-    ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, got)
+    // As many as a frame of this flow's is cut into, the last one shorter.
+    ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, got, ((got + mss - 1) / mss) | 0)
     budget -= got
     // Events are edge-triggered: a FIN that came with the last data is found only by asking once more.
     if (got < want && (w[base + STATE]! & (URGENT | HOST_ENDING)) === 0) w[base + STATE] = w[base + STATE]! & ~READABLE

@@ -41,7 +41,7 @@ export function emitDatagram(ctx: Context, flow: number, row: number): void {
   }
   ctx.link.commit(row)
   ctx.count(COUNTER.framesToGuest)
-  ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, length - udp.HEADER_LENGTH)
+  ctx.addBytes(COUNTER.bytesToGuest, flow, DIRECTION_TO_GUEST, length - udp.HEADER_LENGTH, 1)
 }
 
 /** Reads a flow's socket until it is empty, the flow has had its share, or the link is full: in the last two cases READABLE

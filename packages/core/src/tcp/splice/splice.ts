@@ -456,8 +456,8 @@ export class TcpSplice {
     const ctx = this.#ctx
     const flow = base >> FLOW_SHIFT
     if (this.#directionOf(base, d) === DIRECTION_FROM_GUEST) {
-      ctx.addBytes(COUNTER.bytesSplicedOut, flow, DIRECTION_FROM_GUEST, bytes)
-    } else ctx.addBytes(COUNTER.bytesSplicedIn, flow, DIRECTION_TO_GUEST, bytes)
+      ctx.addBytes(COUNTER.bytesSplicedOut, flow, DIRECTION_FROM_GUEST, bytes, 0)
+    } else ctx.addBytes(COUNTER.bytesSplicedIn, flow, DIRECTION_TO_GUEST, bytes, 0)
   }
 
   #dropPipe(base: number, d: number): void {

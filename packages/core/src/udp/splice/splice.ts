@@ -171,8 +171,8 @@ export class UdpSplice {
     if (this.#enter(flow) < 0) return
     const bytes = replayToSocket(ctx, flow, w[base + FD1]!)
     if (bytes <= 0) return
-    if (w[base + KIND] === KIND_UDP_SPLICE_IN) ctx.addBytes(COUNTER.bytesSplicedIn, flow, DIRECTION_TO_GUEST, bytes)
-    else ctx.addBytes(COUNTER.bytesSplicedOut, flow, DIRECTION_FROM_GUEST, bytes)
+    if (w[base + KIND] === KIND_UDP_SPLICE_IN) ctx.addBytes(COUNTER.bytesSplicedIn, flow, DIRECTION_TO_GUEST, bytes, 1)
+    else ctx.addBytes(COUNTER.bytesSplicedOut, flow, DIRECTION_FROM_GUEST, bytes, 1)
     noteFromGuest(ctx, base, 1)
   }
 
@@ -184,8 +184,8 @@ export class UdpSplice {
     if (delivered < read) ctx.add(COUNTER.dropDatagram, read - delivered)
     const inward = (ctx.words[base + KIND] === KIND_UDP_SPLICE_IN) === (side === 0)
     const bytes = result[SPLICE_BYTES]!
-    if (inward) ctx.addBytes(COUNTER.bytesSplicedIn, base >> FLOW_SHIFT, DIRECTION_TO_GUEST, bytes)
-    else ctx.addBytes(COUNTER.bytesSplicedOut, base >> FLOW_SHIFT, DIRECTION_FROM_GUEST, bytes)
+    if (inward) ctx.addBytes(COUNTER.bytesSplicedIn, base >> FLOW_SHIFT, DIRECTION_TO_GUEST, bytes, delivered)
+    else ctx.addBytes(COUNTER.bytesSplicedOut, base >> FLOW_SHIFT, DIRECTION_FROM_GUEST, bytes, delivered)
     if (side === 0) noteFromGuest(ctx, base, read)
     else noteToGuest(ctx, base, read)
   }
