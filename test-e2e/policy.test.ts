@@ -160,7 +160,11 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy${skipNote("tun")}`, () =>
   })
 
   test("a file with a mistake is refused whole, with its line, and the old rules stay", async () => {
-    const bad = policyFile(folder, '{\n  "default": "allow",\n  "rules": [\n    { "action": "alow" }\n  ]\n}', "bad.json")
+    const bad = policyFile(
+      folder,
+      '{\n  "default": "allow",\n  "rules": [\n    { "action": "alow" }\n  ]\n}',
+      "bad.json",
+    )
     const outcome = await control("policy", "reload", bad)
     expect(outcome.status).toBe(1)
     expect(outcome.stderr).toContain('bad.json: line 4: rules[0].action: "alow" is none of')
@@ -186,7 +190,9 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy${skipNote("tun")}`, () =>
   })
 
   test("new rules end what they don't allow, if they say so", async () => {
-    const hold = stage.guest.start(clientCommand("hold", SERVER.ipv4, PORT.echo), { stdio: ["ignore", "pipe", "ignore"] })
+    const hold = stage.guest.start(clientCommand("hold", SERVER.ipv4, PORT.echo), {
+      stdio: ["ignore", "pipe", "ignore"],
+    })
     let said = ""
     hold.stdout?.on("data", (chunk: Buffer) => (said += chunk.toString()))
     await until("the connection", 10_000, () => said.includes("connected"))

@@ -19,6 +19,7 @@
  *   dist/share/man/man1/pasta.1
  *   dist/share/man/man1/passtctl.1
  *   dist/share/passt/systemd/      unit files to begin with
+ *   dist/share/passt/grafana/      a dashboard for the metrics
  *   dist/share/kubevirt/           files for Kustomize and Helm
  *   dist/share/apparmor.d/         profiles for AppArmor, and abstractions for others' profiles
  *   dist/share/selinux/            the source of a policy module for SELinux
@@ -177,6 +178,9 @@ for (const [from, to] of [
 }
 
 // passtctl has no option table; its pages are written by hand.
+const grafana = join(root, "dist/share/passt/grafana")
+mkdirSync(grafana, { recursive: true })
+copyFileSync(join(root, "packages/control/share/grafana-dashboard.json"), join(grafana, "passt.json"))
 const texts = join(root, "apps/passtctl/share")
 const share = join(root, "dist/share")
 const date = day.toLocaleDateString("en-US", { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" })

@@ -12,7 +12,14 @@ import { policyTarget } from "./policy.ts"
 import { describe, type Target } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
 
-const TARGETS: readonly Target[] = [engineTarget, unixLinkTarget, parserTarget, controlTarget, pestoTarget, policyTarget]
+const TARGETS: readonly Target[] = [
+  engineTarget,
+  unixLinkTarget,
+  parserTarget,
+  controlTarget,
+  pestoTarget,
+  policyTarget,
+]
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -46,7 +46,11 @@ function mutate(random: Random, sound: Uint8Array, other: Uint8Array): Buffer {
         if (at < bytes.length) bytes[at] = random.below(256)
         break
       default:
-        bytes = Buffer.concat([bytes.subarray(0, at), Buffer.from(random.pick(["[", '"', "{", "9", "\n", "\\u0000", "é"])), bytes.subarray(at)])
+        bytes = Buffer.concat([
+          bytes.subarray(0, at),
+          Buffer.from(random.pick(["[", '"', "{", "9", "\n", "\\u0000", "é"])),
+          bytes.subarray(at),
+        ])
     }
   }
   return bytes
@@ -59,7 +63,8 @@ function checkPolicy(text: string): void {
   } catch (error) {
     if (!(error instanceof PolicyError)) throw new Failure(`${(error as Error).stack}\nfor ${JSON.stringify(text)}`)
     const lines = text.split("\n").length
-    if (error.line < 1 || error.line > lines) throw new Failure(`line ${error.line} of ${lines}: ${JSON.stringify(text)}`)
+    if (error.line < 1 || error.line > lines)
+      throw new Failure(`line ${error.line} of ${lines}: ${JSON.stringify(text)}`)
     if (error.message.includes("\n")) throw new Failure(`a refusal of several lines: ${error.message}`)
     return
   }
@@ -86,7 +91,8 @@ function checkMessage(bytes: Buffer): void {
   }
   const question = readQuery(d, 7, end) ?? answer?.question
   if (question === undefined) return
-  if (question.end > end || question.name.length > 254) throw new Failure(`a question beyond the message: ${hex(bytes)}`)
+  if (question.end > end || question.name.length > 254)
+    throw new Failure(`a question beyond the message: ${hex(bytes)}`)
   const length = refuse(d, 7, question.end)
   const refusal = readAnswer(d, 7, 7 + length)
   if (refusal === undefined || refusal.question.name !== question.name || refusal.addresses.length > 0) {

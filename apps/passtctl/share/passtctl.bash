@@ -8,7 +8,8 @@ _passtctl() {
     forwards) COMPREPLY=($(IFS=" "; compgen -W "list add remove" -- "$word")); return ;;
     add|remove) COMPREPLY=($(IFS=" "; compgen -W "tcp udp" -- "$word")); return ;;
     capture) COMPREPLY=($(IFS=" "; compgen -W "start stop" -- "$word")); return ;;
-    start) COMPREPLY=($(compgen -f -- "$word")); compopt -o filenames 2>/dev/null; return ;;
+    policy) COMPREPLY=($(IFS=" "; compgen -W "show reload test check" -- "$word")); return ;;
+    start|reload|check) COMPREPLY=($(compgen -f -- "$word")); compopt -o filenames 2>/dev/null; return ;;
   esac
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
@@ -18,9 +19,9 @@ _passtctl() {
     esac
   done
   if [[ $word != -* && -z $command ]]; then
-    COMPREPLY=($(IFS=" "; compgen -W "flows forwards stats metrics capture version" -- "$word"))
+    COMPREPLY=($(IFS=" "; compgen -W "flows top forwards policy stats metrics capture version" -- "$word"))
   elif [[ $word == -* ]]; then
-    COMPREPLY=($(IFS=" "; compgen -W "-s --socket --protocol --json --watch --namespace -h --help --version" -- "$word"))
+    COMPREPLY=($(IFS=" "; compgen -W "-s --socket --protocol --json --watch --once --namespace -h --help --version" -- "$word"))
   fi
 }
 complete -F _passtctl passtctl

@@ -5,9 +5,10 @@ _arguments \
   '--protocol=[only flows of it]:protocol:(tcp udp icmp)' \
   '--json[an object of JSON per line]' \
   '--watch[again every second]' \
+  '--once[a single table]' \
   '--namespace[listen in the namespace]' \
   '(-h --help)'{-h,--help}'[show a short text]' \
   '--version[show the version]' \
-  '1:command:(flows forwards stats metrics capture version)' \
-  '2:what:(list add remove start stop)' \
+  '1:command:(flows top forwards policy stats metrics capture version)' \
+  '2:what:(list add remove start stop show reload test check)' \
   '*::argument:_files'

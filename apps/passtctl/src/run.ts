@@ -7,6 +7,7 @@ import { type Answer, Connection, ControlError } from "./connection.ts"
 import { policy } from "./policy.ts"
 import { print, sleep, UsageError } from "./output.ts"
 import { bytesText, flowTable, forwardTable } from "./text.ts"
+import { top } from "./top.ts"
 import { USAGE } from "./usage.ts"
 
 const WATCH_MS = 1000
@@ -35,7 +36,7 @@ interface Invocation {
   readonly values: ReadonlyMap<string, string>
 }
 
-const FLAGS = ["--json", "--watch", "--namespace", "--help", "-h", "--version"]
+const FLAGS = ["--json", "--watch", "--once", "--namespace", "--help", "-h", "--version"]
 const VALUES = ["--socket", "-s", "--protocol"]
 
 function parse(args: readonly string[]): Invocation {
@@ -63,6 +64,7 @@ function dispatch(args: readonly string[]): number {
   if (flags.has("--version")) return print(`passtctl ${VERSION}\n`)
   const [command, ...rest] = words
   if (command === undefined) throw new UsageError("What to do?")
+  if (command === "policy" && rest[0] === "check") return policy(noConnection, rest, flags.has("--json"))
   const path = values.get("--socket") ?? process.env["PASST_CONTROL"]
   if (path === undefined) throw new UsageError("Which program? Give its control socket by --socket or in PASST_CONTROL")
   const connect = (): Connection => new Connection(path)
@@ -90,11 +92,18 @@ function dispatch(args: readonly string[]): number {
     }
     case "capture":
       return capture(connect, rest)
+    case "top":
+      nothingMore(rest)
+      return top(connect(), flags.has("--once"))
     case "policy":
       return policy(connect, rest, json)
     default:
       throw new UsageError(`There is no command ${command}`)
   }
+}
+
+function noConnection(): never {
+  throw new UsageError("This needs no program")
 }
 
 function nothingMore(words: readonly string[]): void {

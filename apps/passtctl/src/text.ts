@@ -1,6 +1,6 @@
 /** Flows and rules as tables. */
 import type { Forward } from "@passt/control"
-import type { FlowEnd, FlowView } from "@passt/core"
+import type { FlowEnd, FlowPolicy, FlowView } from "@passt/core"
 
 export function endText(end: FlowEnd | null): string {
   if (end === null) return "-"
@@ -44,8 +44,19 @@ export function flowRow(flow: FlowView): string[] {
   ]
 }
 
+/** What the policy has said, in a word or two. */
+function policyText(policy: FlowPolicy | undefined): string {
+  if (policy === undefined) return ""
+  const { verdict, rule, label, names } = policy
+  const why = label ?? (rule === null ? "" : `rule ${rule}`)
+  return [verdict === "allowed" || verdict === "none" ? "" : verdict, why, names[0] ?? ""].filter(Boolean).join(" ")
+}
+
 export function flowTable(flows: readonly FlowView[]): string {
-  return table([FLOW_TITLES, ...flows.map(flowRow)], 6)
+  const hasPolicy = flows.some(({ policy }) => policy !== undefined)
+  if (!hasPolicy) return table([FLOW_TITLES, ...flows.map(flowRow)], 6)
+  const rows = flows.map((flow) => [...flowRow(flow), policyText(flow.policy)])
+  return table([[...FLOW_TITLES, "POLICY"], ...rows], 6)
 }
 
 export function forwardTable(forwards: readonly Forward[]): string {

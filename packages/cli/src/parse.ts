@@ -389,7 +389,9 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     const written = parts?.[1] ?? parts?.[2] ?? "127.0.0.1"
     const found = address.parse(written)
     if (parts === null || found === undefined || port < 1 || port > 0xffff) {
-      throw new ConfigError(`Invalid --metrics: ${value} (a port, or an address and a port: 127.0.0.1:9100, [::1]:9100)`)
+      throw new ConfigError(
+        `Invalid --metrics: ${value} (a port, or an address and a port: 127.0.0.1:9100, [::1]:9100)`,
+      )
     }
     if (!address.isLoopback(found, 0)) {
       warnings.push(`--metrics ${value}: whoever can reach that address can read them`)

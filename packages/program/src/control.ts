@@ -102,7 +102,12 @@ function makeContext(control: ControlOptions, forwards: Forwards): ControlContex
   }
 }
 
-function openControlSocket(control: ControlOptions, context: ControlContext, path: string, made: string[]): ControlServer {
+function openControlSocket(
+  control: ControlOptions,
+  context: ControlContext,
+  path: string,
+  made: string[],
+): ControlServer {
   const { kernel, chores } = control
   const ref = (index: number): number => externalRef(FIRST_INDEX + index)
   const server = new ControlServer(nativeSockets(kernel), ref, openCalls(context), context.forwards, kernel.now())
