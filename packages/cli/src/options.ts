@@ -168,12 +168,9 @@ An IPv6 address is written in brackets.`,
     man: `Flows are allowed, refused, dropped, redirected or limited in rate by direction, protocol, address, port, and by the name that
 the guest has found an address by.
 The format is described in docs/policy.md.
-The file is read at the start, where a mistake in it is an error, and again on
-.Dv SIGHUP ,
-where the old rules stay if there is a mistake; for that it must be readable by the user that the program runs as.
-Without the option, rules can be loaded by
-.Xr passtctl 1
-if there is a control socket.`,
+The file is read at the start, where a mistake in it is an error, and again on SIGHUP, where the old rules stay if there is a mistake; for
+that it must be readable by the user that the program runs as.
+Without the option, rules can be loaded by passtctl if there is a control socket.`,
     status: "built",
     launcher: "policyFile",
   },
