@@ -43,6 +43,8 @@ test("tables", () => {
     peer: { address: "198.51.100.7", port: 443 },
     ageMs: 1000,
     idleMs: null,
+    packetsFromGuest: 1,
+    packetsToGuest: 1,
     bytesFromGuest: 12,
     bytesToGuest: 5000,
     rttMicros: null,
