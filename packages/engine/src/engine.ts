@@ -10,10 +10,26 @@
 import { EventEmitter } from "node:events"
 import { unlinkSync } from "node:fs"
 import { Forwards } from "@passt/control"
-import { COUNTER, type Engine as FlowEngine, FrameTable, type Link, REF_LINK, REF_SHIFT } from "@passt/core"
+import {
+  COUNTER,
+  type Engine as FlowEngine,
+  FrameTable,
+  type Link,
+  type PolicyDocument,
+  REF_LINK,
+  REF_SHIFT,
+} from "@passt/core"
 import { errnoText, LEVEL, Logger } from "@passt/host"
 import { NativeKernel } from "@passt/native"
-import { assemble, Chores, describeGuest, type GuestConfig, HostFollower, portContext } from "@passt/program"
+import {
+  assemble,
+  Chores,
+  describeGuest,
+  type GuestConfig,
+  HostFollower,
+  portContext,
+  trustedResolvers,
+} from "@passt/program"
 import { UnixLink } from "@passt/transport-unix"
 import { VhostLink } from "@passt/transport-vhost"
 import type { CommonOptions } from "@passt/cli"
@@ -32,7 +48,15 @@ import { FlowIds, FlowList } from "./flows.ts"
 import { type Forward, ForwardTable } from "./forwards.ts"
 import { HostLoop } from "./loop.ts"
 import { openNamespace } from "./namespace.ts"
-import { checkService, type FlowHandler, Policy, type Service, type ServiceConfig } from "./policy.ts"
+import {
+  checkService,
+  type FlowHandler,
+  Policy,
+  type PolicyConfig,
+  readPolicy,
+  type Service,
+  type ServiceConfig,
+} from "./policy.ts"
 
 const EADDRINUSE = 98
 const EPROTO = 71
@@ -43,6 +67,7 @@ const OWN_FIELDS: readonly string[] = [
   "guest",
   "forwards",
   "services",
+  "policy",
   "onFlow",
   "onFlowDeadlineMs",
   "capture",
@@ -50,6 +75,8 @@ const OWN_FIELDS: readonly string[] = [
   "signal",
 ]
 const DEADLINE_MS_MAX = 600_000
+/** Flows that are judged by new rules before the rest of the program has its turn. */
+const FLOWS_PER_STEP = 1024
 
 export interface EngineConfig extends NetworkConfig {
   readonly guest: GuestLink
@@ -57,8 +84,10 @@ export interface EngineConfig extends NetworkConfig {
   readonly forwards?: readonly ForwardConfig[]
   /** TCP services that the program is itself, at addresses of their own in the guest's network; asked about before everything else. */
   readonly services?: readonly ServiceConfig[]
+  /** Rules about flows, as an object or as JSON (docs/policy.md). With one, `onFlow` is asked only where it says "ask". */
+  readonly policy?: PolicyConfig | string
   /** Decides about each flow that is about to begin: allow, refuse, drop, redirect. One that throws, or does not answer in time, refuses
-   * the flow. Absent: all are allowed. */
+   * the flow. Absent, and no policy: all are allowed. */
   readonly onFlow?: FlowHandler
   /** How long a flow waits for the promise of `onFlow`, milliseconds, up to 600,000; 10,000 by default. */
   readonly onFlowDeadlineMs?: number
@@ -102,6 +131,7 @@ export async function startEngine(config: EngineConfig): Promise<Engine> {
 export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposable {
   readonly #config: EngineConfig
   readonly #options: CommonOptions
+  readonly #policy: PolicyDocument | undefined
   readonly #undo: (() => void)[] = []
   readonly #queues = new Set<EventQueue>()
   readonly #ids = new FlowIds()
@@ -130,6 +160,7 @@ export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposabl
     if (config.onFlow !== undefined && typeof config.onFlow !== "function") {
       throw new ConfigError("onFlow", "must be a function")
     }
+    if (config.policy !== undefined) this.#policy = readPolicy(config.policy, config.onFlow !== undefined)
     const deadline = config.onFlowDeadlineMs ?? 1
     if (!Number.isInteger(deadline) || deadline < 1 || deadline > DEADLINE_MS_MAX) {
       throw new ConfigError("onFlowDeadlineMs", `must be 1…${DEADLINE_MS_MAX} milliseconds`)
@@ -209,11 +240,11 @@ export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposabl
     const logger = new Logger({ level: LEVEL.info, stderr: (line) => void this.emit("log", "info", line.trimEnd()) })
     const isNamespace = this.#config.guest.kind === "namespace"
     const { services = [], onFlow, onFlowDeadlineMs } = this.#config
-    const policy = new Policy(services, undefined, onFlow, wake)
+    const policy = new Policy(services, this.#policy, onFlow, wake)
     const assembly = assemble(options, config, kernel, link, [], logger, {
       log,
       onFlow: (row, begins) => this.#flow(row, begins),
-      policy: policy.options(onFlowDeadlineMs),
+      policy: policy.options(onFlowDeadlineMs, trustedResolvers(config)),
       ...(isNamespace ? { splice: { inbound: true, toLoopback: false } } : {}),
     })
     this.#undo.push(() => assembly.close())
@@ -387,6 +418,18 @@ export class Engine extends EventEmitter<EngineEvents> implements AsyncDisposabl
   /** Rules that are served. */
   forwards(): Forward[] {
     return this.#parts?.forwards.list() ?? []
+  }
+
+  /** Other rules, for flows that begin from now on; with "existing-flows": "end", flows that they don't allow end.
+   * @throws ConfigError that names the field: the rules stay as they were @throws EngineError */
+  async setPolicy(policy: PolicyConfig | string): Promise<void> {
+    const { engine, policy: current } = this.#running()
+    const document = readPolicy(policy, this.#config.onFlow !== undefined)
+    current.load(document)
+    for (let row = 0; row >= 0 && this.#state === "running";) {
+      row = engine.judgeFlows(row, FLOWS_PER_STEP, document.existingFlows === "end")
+      await new Promise(setImmediate)
+    }
   }
 
   /** Begins to be a TCP service at an address of the guest's network. @throws ConfigError, EngineError */

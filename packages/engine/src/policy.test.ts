@@ -2,7 +2,15 @@
 import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
 import { afterEach, describe, expect, it } from "vitest"
-import { type Engine, type FlowHandler, type FlowQuestion, MemoryLink, startEngine } from "./index.ts"
+import {
+  createEngine,
+  type Engine,
+  type EngineConfig,
+  type FlowHandler,
+  type FlowQuestion,
+  MemoryLink,
+  startEngine,
+} from "./index.ts"
 import { TinyGuest } from "./test-support/tiny-guest.ts"
 
 const HOST = "192.0.2.2"
@@ -92,6 +100,53 @@ describe("a service that is the program", () => {
     const closed = once(socket.resume(), "close")
     await engine.stop()
     await closed
+  })
+})
+
+describe("rules as data", () => {
+  it("decide, and ask the function where they say so", async () => {
+    const port = await serverOf("the server")
+    const asked: string[] = []
+    const { engine, guest } = await running({
+      policy: {
+        rules: [
+          { action: "allow", protocol: "tcp", remote: "127.0.0.0/8", port },
+          { action: "ask", remote: ["198.51.100.0/24", "203.0.113.0/24"], label: "strangers" },
+        ],
+      },
+      services: [{ address: "192.0.2.99", port: 80, onConnection: greet }],
+      onFlow: ((flow) => {
+        asked.push(flow.far!.address)
+        return "refuse"
+      }) as FlowHandler,
+    })
+    expect(await talk(guest, HOST, port)).toBe("the server")
+    expect(await talk(guest, "192.0.2.99", 80)).toBe("hello 192.0.2.15, ME")
+    await expect(guest.connect("203.0.113.1", 80).opened).rejects.toThrow("reset")
+    await expect(guest.connect("192.0.2.200", 80).opened).rejects.toThrow("reset")
+    expect(asked).toEqual(["203.0.113.1"])
+    await engine.setPolicy(`{ "default": "refuse", "existing-flows": "end" }`)
+    await expect(guest.connect(HOST, port).opened).rejects.toThrow("reset")
+    expect(await talk(guest, "192.0.2.99", 80)).toBe("hello 192.0.2.15, ME")
+    await expect(engine.setPolicy({ rules: [{ action: "allow", port: "http" }] })).rejects.toMatchObject({
+      field: "policy.rules[0].port",
+      code: "ERR_PASST_CONFIG",
+    })
+    await expect(guest.connect(HOST, port).opened).rejects.toThrow("reset")
+  })
+
+  it("with a mistake in them are refused before anything is opened", () => {
+    for (const [policy, field] of [
+      [{ rules: [{ action: "permit" }] }, "policy.rules[0].action"],
+      [{ default: "ask" }, "policy.default"],
+      [{ defualt: "allow" }, "policy.defualt"],
+      [7, "policy"],
+      ["{", "policy"],
+    ]) {
+      expect(() => createEngine({ guest: new MemoryLink(), policy } as unknown as EngineConfig)).toThrow(
+        expect.objectContaining({ field }),
+      )
+    }
   })
 })
 

@@ -8,9 +8,15 @@ import {
   type Decision,
   type FlowQuestion,
   type Gate,
+  parsePolicy,
+  type PolicyDirection,
+  type PolicyDocument,
+  PolicyError,
   type PolicyOptions,
+  type PolicyProtocol,
   type PolicyRule,
   type RateLimit,
+  type RefuseWith,
   type RuleSet,
 } from "@passt/core"
 import { address } from "@passt/core/wire"
@@ -19,6 +25,49 @@ import { ConfigError } from "./config-error.ts"
 
 /** Gets a connection of the guest's as an ordinary socket: it writes what the guest sends, and what is written to it the guest reads. */
 export type StreamHandler = (socket: Socket, flow: FlowQuestion) => void
+
+/** Rules as data, as in docs/policy.md: its fields as an object, or its text. The first rule that matches decides. */
+export interface PolicyConfig {
+  /** What becomes of flows that no rule matches; "refuse" by default. "ask": `onFlow` decides. */
+  readonly default?: "allow" | "refuse" | "drop" | "ask"
+  readonly rules?: readonly {
+    readonly action: "allow" | "refuse" | "drop" | "redirect" | "ask"
+    readonly direction?: PolicyDirection
+    readonly protocol?: PolicyProtocol | readonly PolicyProtocol[]
+    /** "192.0.2.0/24", "private", …: the end that is not the guest's, as the host sees it. */
+    readonly remote?: string | readonly string[]
+    /** "example.org", "*.example.org": the end by the name that the guest has found it by. */
+    readonly name?: string | readonly string[]
+    /** 443, "8000-8999": of the service. */
+    readonly port?: number | string | readonly (number | string)[]
+    readonly "refuse-with"?: RefuseWith
+    /** Of redirections: "192.0.2.1:8080", ":8080". */
+    readonly to?: string
+    /** Bytes per second of each direction: 500000, "1.5M". */
+    readonly limit?: number | string | { readonly rate: number | string; readonly burst?: number | string }
+    readonly label?: string
+  }[]
+  readonly dns?: {
+    readonly names?: "all" | "only-allowed"
+    readonly "private-answers"?: "allow" | "refuse"
+  }
+  /** Of `setPolicy`: whether flows that have begun end when the new policy does not allow them. */
+  readonly "existing-flows"?: "keep" | "end"
+}
+
+/** @param mayAsk whether there is a function to ask @throws ConfigError that names the field */
+export function readPolicy(policy: unknown, mayAsk: boolean): PolicyDocument {
+  if (typeof policy !== "string" && (typeof policy !== "object" || policy === null)) {
+    throw new ConfigError("policy", "must be an object, or its text")
+  }
+  try {
+    return parsePolicy(typeof policy === "string" ? policy : JSON.stringify(policy), { mayAsk })
+  } catch (error) {
+    if (!(error instanceof PolicyError)) throw error
+    const line = typeof policy === "string" && error.line > 0 ? `line ${error.line}: ` : ""
+    throw new ConfigError(error.field === "" ? "policy" : `policy.${error.field}`, `${line}${error.problem}`)
+  }
+}
 
 /** What becomes of a flow: core's decisions, and connections (TCP, the guest's) to a handler in the program. */
 export type FlowDecision =
@@ -83,10 +132,11 @@ export class Policy {
     for (const service of services) this.#services.set(ruleOf(service), service)
   }
 
-  /** For core. */
-  options(deadlineMs: number | undefined): PolicyOptions {
+  /** For core. @param resolvers whose word about names is taken */
+  options(deadlineMs: number | undefined, resolvers: readonly Int32Array[]): PolicyOptions {
     return {
       ...this.#rules(),
+      resolvers,
       decide: (flow) => this.#decide(flow),
       ...(deadlineMs === undefined ? {} : { deadlineMs }),
     }
