@@ -59,7 +59,13 @@ enum Column : int32_t {
   columnCount,
 };
 
-enum FrameFlag : int32_t { frameNeedsChecksum = 1, frameSegmentTcp4 = 2, frameSegmentTcp6 = 4, frameSegmentUdp = 8 };
+enum FrameFlag : int32_t {
+  frameNeedsChecksum = 1,
+  frameSegmentTcp4 = 2,
+  frameSegmentTcp6 = 4,
+  frameSegmentUdp = 8,
+  frameElsewhere = 16,
+};
 
 /** What an epoll registration belongs to besides its ref: a room that wants to know that its own descriptor was ready. */
 constexpr uint32_t sourceNone = 0;
@@ -74,6 +80,22 @@ constexpr int32_t skipBlockMax = 256;
 struct Owned {
   Owned* nextOwned = nullptr;
   virtual ~Owned() = default;
+};
+
+/** Payload that does not lie in the arena, of rows with `frameElsewhere`: in memory that a link knows. */
+struct Elsewhere {
+  /** Where payload of a row from the guest lies: `length` bytes, `from` bytes after the start of its frame.
+   * @returns pieces, at most `most`, or -errno: ENOBUFS if there are more, EINVAL if there is no such payload */
+  virtual int32_t payloadPieces(int32_t row, int32_t from, int32_t length, iovec* to, int32_t most) = 0;
+  /** Payload was not there when it was read. */
+  virtual void payloadMissing() = 0;
+  /** Where payload of a row to the guest is to be written. @returns as payloadPieces */
+  virtual int32_t roomPieces(int32_t row, int32_t from, int32_t length, iovec* to, int32_t most) = 0;
+  /** It was written: `bytes` in all, in rows from `row` on, `each` in each but the last. */
+  virtual void roomFilled(int32_t row, int32_t from, int32_t each, int32_t bytes) = 0;
+
+ protected:
+  ~Elsewhere() = default;
 };
 
 struct Engine {
@@ -100,6 +122,8 @@ struct Engine {
   int32_t runBytesMax = 0;
   uint8_t* skipBlock = nullptr;
   Pcap* pcap = nullptr;
+  /** The link that keeps payload elsewhere, if there is one. */
+  Elsewhere* elsewhere = nullptr;
   /** The thread in the target network namespace (namespace.h), once it was entered. */
   NamespaceThread* space = nullptr;
   SpareSockets spareSockets;
@@ -139,6 +163,9 @@ struct Engine {
     const int32_t payload = column(columnPayload)[row];
     if (row >= rxFrameMax && int64_t{payload} + length > column(columnWindow)[row]) return nullptr;
     return rowBytes(row, payload, length);
+  }
+  bool isElsewhere(int32_t row) const {
+    return elsewhere && row >= 0 && row < frameMax && (column(columnFlags)[row] & frameElsewhere);
   }
   int32_t* column(Column which) const { return columns + which * frameMax; }
 

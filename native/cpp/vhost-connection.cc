@@ -64,6 +64,9 @@ static void acceptClients(VhostLink& link) {
  * @returns 1: it is there; 0: nothing now; -errno: the client is gone, or has broken the rules, and was dropped */
 static int32_t readMessage(VhostLink& link) {
   if (!link.engine.sourceEvents[link.source]) return 0;
+  // A message may take the rings away, or ask where they are.
+  giveBackHeld(link);
+  putLentBack(link);
   acceptClients(link);
   readState(link);
   if (link.clientFd < 0) {

@@ -31,6 +31,9 @@ void ringsChanged(VhostLink& link) {
   const bool connected = link.receiverCount > 0;
   link.state[stateConnected] = connected;
   if (connected) return;
+  link.lent.starving = false;
+  forgetLent(link);
+  forgetHeld(link);
   link.transmit.clear();
   link.state[stateBlocked] = 0;
 }

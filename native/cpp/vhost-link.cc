@@ -60,6 +60,7 @@ static napi_value createVhostLink(napi_env env, napi_callback_info info) {
   defineMigration(env, object, link);
   defineReceive(env, object, link);
   defineSend(env, object, link);
+  defineLent(env, object, link);
   return object;
 }
 

@@ -6,7 +6,9 @@
  *   vhost-device.cc       what messages set up: memory, features, rings
  *   vhost-migration.cc    the log of what was written, and our state
  *   vhost-receive.cc      frames from the guest
+ *   vhost-held.cc         their payload, where it stays in the guest's memory
  *   vhost-place.cc        one frame into the buffers of a receive queue
+ *   vhost-lent.cc         buffers that are filled by the kernel
  *   vhost-send.cc         frames to the guest
  *   vhost-steering.cc     on which of its queues
  * ```
@@ -70,10 +72,61 @@ enum StateWord : int32_t {
   stateBrokenRings,
   stateMessageBytes,
   stateDescriptors,
+  stateOwing,
   stateWords,
 };
 
-struct VhostLink : Owned {
+/** Frames from the guest whose payload stays where it is, and chains that are given back once it was sent. */
+struct HeldFrames {
+  static constexpr int32_t pieceMax = 1024;
+  struct Frame {
+    int32_t first;
+    int32_t count;
+  };
+  struct Held {
+    int32_t ring;
+    uint32_t ticket;
+  };
+  /** By row. */
+  Frame frames[rxFrameMax] = {};
+  Held chains[rxFrameMax];
+  int32_t chainCount = 0;
+  iovec pieces[pieceMax];
+  int32_t pieceCount = 0;
+};
+
+struct LentChain {
+  uint32_t ticket;
+  uint64_t room;
+  /** Where the ring goes on behind it. */
+  uint32_t end;
+};
+/** A row to the guest whose payload is written into the guest's buffers at once. */
+struct LentRow {
+  uint32_t position;
+  int32_t firstChain;
+  int32_t chains;
+  int32_t firstPiece;
+  int32_t pieces;
+  /** Bytes of its chains. */
+  uint64_t room;
+};
+struct LentRows {
+  static constexpr int32_t rowMax = 64, chainMax = 640, pieceMax = 640;
+  Ring* ring = nullptr;
+  /** Number of the first one. */
+  int32_t row = 0;
+  int32_t count = 0;
+  /** First one that is not placed yet. */
+  int32_t next = 0;
+  /** The driver has no buffers, and is waited for. */
+  bool starving = false;
+  LentRow rows[rowMax];
+  LentChain chains[chainMax];
+  iovec pieces[pieceMax];
+};
+
+struct VhostLink final : Owned, Elsewhere {
   Engine& engine;
   int32_t* state;
   uint8_t* message;
@@ -107,14 +160,19 @@ struct VhostLink : Owned {
   Transmit transmit;
   /** The queue of what `transmit` has prepared. */
   Ring* prepared = nullptr;
+  HeldFrames held;
+  LentRows lent;
   iovec pieces[pieceMax];
   /** The chains of one frame. */
   uint32_t tickets[pieceMax];
   uint64_t room[pieceMax];
 
   VhostLink(Engine& engine, int32_t* state, uint8_t* message, uint8_t* reply, uint32_t source)
-      : engine(engine), state(state), message(message), reply(reply), source(source) {}
+      : engine(engine), state(state), message(message), reply(reply), source(source) {
+    engine.elsewhere = this;
+  }
   ~VhostLink() override {
+    if (engine.elsewhere == this) engine.elsewhere = nullptr;
     if (listenFd >= 0) ::close(listenFd);
     if (clientFd >= 0) ::close(clientFd);
     for (const int fd : {logFd, replyFd, stateFd})
@@ -122,6 +180,11 @@ struct VhostLink : Owned {
   }
 
   bool has(uint64_t feature) const { return (features & feature) == feature; }
+
+  int32_t payloadPieces(int32_t row, int32_t from, int32_t length, iovec* to, int32_t most) override;
+  void payloadMissing() override;
+  int32_t roomPieces(int32_t row, int32_t from, int32_t length, iovec* to, int32_t most) override;
+  void roomFilled(int32_t row, int32_t from, int32_t each, int32_t bytes) override;
 };
 
 /** Closes a descriptor, if it is one. */
@@ -156,6 +219,34 @@ void readState(VhostLink& link);
 /** Tells the front-end of a batch's entries in the log. */
 void tellLogged(VhostLink& link);
 
+// ---- vhost-held.cc
+
+/** Keeps a chain's pieces, of which `link.pieces` tells, as a row's frame. @returns false if there is no room for them */
+bool holdFrame(VhostLink& link, const Chain& chain, int32_t row);
+/** Remembers to give a chain back. */
+void giveBackLater(VhostLink& link, int32_t ring, const Chain& chain);
+/** Gives all held chains back: their payload was sent, or will not be. */
+void giveBackHeld(VhostLink& link);
+/** Forgets them: their rings are gone. */
+void forgetHeld(VhostLink& link);
+
+// ---- vhost-lent.cc
+
+/** Puts lent rows that were not placed back. */
+void putLentBack(VhostLink& link);
+/** Forgets them: their ring is gone, or they are placed. */
+void forgetLent(VhostLink& link);
+/** Places a row if it is lent: puts headers in front of its payload, and gives its chains back. @param header bytes of the frame's headers,
+ * `length` of all of it @returns false if it is not */
+bool placeLent(VhostLink& link, int32_t row, const uint8_t* frame, int32_t header, int32_t length, const VnetHeader& vnet);
+/** Whether the driver, which had no buffers, has still too few. If so, it tells when there are more. */
+bool isStarving(VhostLink& link, Ring& ring);
+
+// ---- vhost-send.cc
+
+/** Sends rows up to `to`, as far as there are buffers. @returns null if all are sent, or the queue that has no buffers, or broke */
+Ring* sendRows(VhostLink& link, int32_t to);
+
 // ---- vhost-place.cc
 
 /** Puts a frame, which lies in pieces, behind virtio's header into buffers of a ring; again when buffers came meanwhile; counts
@@ -169,5 +260,6 @@ void defineDevice(napi_env env, napi_value object, VhostLink* link);
 void defineMigration(napi_env env, napi_value object, VhostLink* link);
 void defineReceive(napi_env env, napi_value object, VhostLink* link);
 void defineSend(napi_env env, napi_value object, VhostLink* link);
+void defineLent(napi_env env, napi_value object, VhostLink* link);
 
 }  // namespace passt

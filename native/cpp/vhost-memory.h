@@ -62,6 +62,8 @@ class GuestMemory {
 
   /** Whether a mapped file has turned out to be shorter than it was. */
   bool torn() const { return torn_ != 0; }
+  /** The same was found out in another way: a system call could not use it. */
+  void tear() { torn_ = 1; }
 
   /** Has writes noted in a file of one bit for each page of 4 KiB. @returns 0 or -errno, as `add` */
   int32_t startLog(int fd, uint64_t size, uint64_t offset);

@@ -1,5 +1,6 @@
 /**
- * Frames from the guest: chains of the transmit queues, copied whole into the receive area and given back at once.
+ * Frames from the guest: chains of the transmit queues, copied into the receive area and given back at once; of large segments only the
+ * headers are copied (vhost-held.cc).
  */
 #include <cerrno>
 #include <cstring>
@@ -12,29 +13,55 @@ namespace passt {
 /** One batch, at most, as over a tap; frames begin on a cache line. */
 constexpr size_t batchBytesMax = 384 << 10;
 constexpr size_t frameAlignment = 64;
-static_assert(batchBytesMax + frameAlignment + superFrameMax <= rxArenaBytes, "a batch fits the area");
+static_assert(batchBytesMax + rxFrameMax * frameAlignment + superFrameMax <= rxArenaBytes, "a batch fits the area");
 
-/** Copies a chain's frame into the receive area, and describes it in a row. @returns bytes of the frame, 0: it is dropped */
+/** Frames that are shorter are copied whole. */
+constexpr int32_t heldBytesMin = 4096;
+/** Bytes that are copied of those that are held: more than any headers of TCP take. */
+constexpr int32_t heldWindowBytes = 256;
+
+/** Whether a frame is of TCP, without anything between the IP header and the segment: then nobody looks behind its headers. */
+static bool isSegment(const uint8_t* frame) {
+  const int type = frame[12] << 8 | frame[13];
+  const uint8_t* const packet = frame + etherHeaderBytes;
+  // No fragments of IPv4 (RFC 791 section 3.1); of IPv6 they have an extension header.
+  if (type == 0x0800) return packet[0] >> 4 == 4 && packet[9] == 6 && (packet[6] & 0x3f) == 0 && packet[7] == 0;
+  return type == 0x86dd && packet[0] >> 4 == 6 && packet[6] == 6;
+}
+
+/** Copies the beginning of a chain's frame behind virtio's header: `length` bytes. */
+static void copyFrame(const VhostLink& link, uint8_t* header, uint8_t* to, int32_t length) {
+  auto headerLeft = static_cast<size_t>(link.headerBytes);
+  auto left = static_cast<size_t>(length);
+  for (const iovec* piece = link.pieces; left > 0; piece++) {
+    const auto* from = static_cast<const uint8_t*>(piece->iov_base);
+    size_t bytes = piece->iov_len;
+    const size_t ofHeader = bytes < headerLeft ? bytes : headerLeft;
+    memcpy(header, from, ofHeader);
+    header += ofHeader;
+    headerLeft -= ofHeader;
+    bytes -= ofHeader;
+    if (bytes > left) bytes = left;
+    memcpy(to, from + ofHeader, bytes);
+    to += bytes;
+    left -= bytes;
+  }
+}
+
+/** Takes a chain's frame into the receive area, or only its headers, and describes it in a row.
+ * @returns bytes taken of the area, 0: it is dropped */
 static size_t takeFrame(VhostLink& link, int32_t pair, const Chain& chain, int32_t row, size_t at) {
   Engine& engine = link.engine;
   const auto before = static_cast<size_t>(link.headerBytes);
   if (chain.readableBytes < before + etherHeaderBytes || chain.readableBytes > before + superFrameMax) return 0;
   const auto length = static_cast<int32_t>(chain.readableBytes - before);
   uint8_t header[vnetHeaderMax];
-  size_t headerGot = 0;
-  uint8_t* to = engine.arena + at;
-  for (int32_t i = 0; i < chain.readable; i++) {
-    const auto* from = static_cast<const uint8_t*>(link.pieces[i].iov_base);
-    size_t bytes = link.pieces[i].iov_len;
-    if (headerGot < before) {
-      const size_t part = bytes < before - headerGot ? bytes : before - headerGot;
-      memcpy(header + headerGot, from, part);
-      headerGot += part;
-      from += part;
-      bytes -= part;
-    }
-    memcpy(to, from, bytes);
-    to += bytes;
+  uint8_t* const frame = engine.arena + at;
+  int32_t window = length < heldBytesMin || engine.pcap ? length : heldWindowBytes;
+  copyFrame(link, header, frame, window);
+  if (window < length && !(isSegment(frame) && holdFrame(link, chain, row))) {
+    window = length;
+    copyFrame(link, header, frame, window);
   }
   // A copy, which the driver can't change any more.
   VnetHeader vnet;
@@ -42,11 +69,11 @@ static size_t takeFrame(VhostLink& link, int32_t pair, const Chain& chain, int32
   int32_t flags = 0;
   int32_t segment = 0;
   if (!takeVnetHeader(vnet, length, &flags, &segment)) return 0;
-  if (link.receiverCount > 1) link.steering.sent(Steering::hashOf(engine.arena + at, length), pair);
+  if (link.receiverCount > 1) link.steering.sent(Steering::hashOf(engine.arena + at, window), pair);
   engine.column(columnOffset)[row] = static_cast<int32_t>(at);
   engine.column(columnLength)[row] = length;
-  engine.column(columnWindow)[row] = length;
-  engine.column(columnFlags)[row] = flags;
+  engine.column(columnWindow)[row] = window;
+  engine.column(columnFlags)[row] = window < length ? flags | frameElsewhere : flags;
   engine.column(columnSegmentSize)[row] = segment;
   if (engine.pcap) {
     if (flags & frameNeedsChecksum) {
@@ -55,15 +82,17 @@ static size_t takeFrame(VhostLink& link, int32_t pair, const Chain& chain, int32
       engine.pcap->frame(engine.arena + at, static_cast<size_t>(length));
     }
   }
-  return static_cast<size_t>(length);
+  return static_cast<size_t>(window);
 }
 
 /** @returns frames, or -EFAULT after memory has turned out not to be there: the client was dropped */
 static int32_t receive(VhostLink& link) {
   Engine& engine = link.engine;
   if (!engine.arena) return -EBADF;
+  giveBackHeld(link);
   int32_t rows = 0;
   size_t at = 0;
+  size_t batch = 0;
   bool more = false;
   bool broken = false;
   // Frames that are dropped count too: the turn must end.
@@ -74,7 +103,7 @@ static int32_t receive(VhostLink& link) {
     if (!ring.running()) continue;
     ring.wantNoKick(link.memory);
     for (;;) {
-      if (chains == rxFrameMax || at >= batchBytesMax) {
+      if (chains == rxFrameMax || batch >= batchBytesMax) {
         more = true;
         link.turn = (pair + 1) % pairMax;
         break;
@@ -90,12 +119,17 @@ static int32_t receive(VhostLink& link) {
       // A ring that is not enabled is emptied (vhost-user's protocol, "Ring states").
       const size_t bytes = taken == Taken::chain && ring.enabled ? takeFrame(link, pair, chain, rows, at) : 0;
       if (bytes > 0) {
-        rows++;
+        batch += static_cast<size_t>(engine.column(columnLength)[rows++]);
         at = (at + bytes + frameAlignment - 1) & ~(frameAlignment - 1);
       } else if (ring.enabled) {
         link.state[stateBadFrames]++;
       }
-      ring.giveBack(link.memory, chain.ticket, 0);
+      // In the order in which they were taken.
+      if (link.held.pieceCount > 0) {
+        giveBackLater(link, 2 * pair + 1, chain);
+      } else {
+        ring.giveBack(link.memory, chain.ticket, 0);
+      }
     }
     ring.publish(link.memory);
     broken |= ring.broken();

@@ -69,6 +69,7 @@ class Ring {
   /** Whether buffers can be taken. */
   bool running() const { return kick_ >= 0 && parts_.device != nullptr && !broken_; }
   bool broken() const { return broken_; }
+  uint32_t size() const { return parts_.size; }
 
   // ---- the data path; only while running()
 

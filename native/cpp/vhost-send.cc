@@ -42,6 +42,14 @@ static bool sendRow(VhostLink& link, Ring& ring, int32_t row) {
     link.state[stateRefusedRows]++;
     return true;
   }
+  if (engine.isElsewhere(row)) {
+    const int32_t headers = engine.column(columnPayload)[row];
+    if (headers < 0 || headers > length || !placeLent(link, row, frame, headers, length, header)) {
+      link.state[stateRefusedRows]++;
+    }
+    return true;
+  }
+  putLentBack(link);
   const iovec whole = {frame, static_cast<size_t>(length)};
   if (!deliver(link, ring, header, &whole, 1)) return false;
   capture(engine.pcap, frame, length, header);
@@ -59,6 +67,7 @@ static bool sendRun(VhostLink& link, Ring& ring, UdpRun& run, int32_t row) {
   header.gsoSize = static_cast<uint16_t>(run.each);
   run.pieces[0].iov_base = run.frame;
   run.pieces[0].iov_len += static_cast<size_t>(run.header);
+  putLentBack(link);
   const bool done = deliver(link, ring, header, run.pieces, run.rows);
   // As they were: to be tried again, or to be captured as the guest's sockets see them.
   memcpy(run.frame, saved, static_cast<size_t>(run.header));
@@ -105,8 +114,7 @@ static Ring& receiver(VhostLink& link, int32_t row) {
   return link.rings[2 * pair];
 }
 
-/** Sends rows up to `to`, as far as there are buffers. @returns null if all are sent, or the queue that has no buffers, or broke */
-static Ring* sendRows(VhostLink& link, int32_t to) {
+Ring* sendRows(VhostLink& link, int32_t to) {
   Transmit& transmit = link.transmit;
   const bool runs = link.has(featureGuestChecksum | featureGuestUso4 | featureGuestUso6);
   UdpRun run;
@@ -124,6 +132,7 @@ static Ring* sendRows(VhostLink& link, int32_t to) {
       transmit.skip(run.rows);
     } else if (transmit.inRow() || !takesWhole(link, row)) {
       link.prepared = &ring;
+      putLentBack(link);
       transmit.prepare(link.engine, row + 1);
     } else {
       if (!sendRow(link, ring, row)) return &ring;
@@ -143,9 +152,11 @@ static int32_t flush(VhostLink& link, int32_t to) {
   Engine& engine = link.engine;
   if (!engine.arena || to < rxFrameMax || to > frameMax) return -EINVAL;
   Transmit& transmit = link.transmit;
+  giveBackHeld(link);
   const Ring* full = nullptr;
   while (link.receiverCount > 0) {
     full = sendRows(link, to);
+    putLentBack(link);
     publish(link);
     if (!full || !full->broken()) break;
     // What was for it goes to another.
@@ -158,7 +169,11 @@ static int32_t flush(VhostLink& link, int32_t to) {
   if (engine.pcap) engine.pcap->flush();
   if (!full || link.receiverCount == 0) {
     transmit.clear();
-    link.state[stateBlocked] = 0;
+    Ring& first = link.rings[2 * link.receivers[0]];
+    const bool starving = link.receiverCount == 1 && isStarving(link, first);
+    if (link.receiverCount > 0 && first.broken()) ringsChanged(link);
+    link.lent.starving = starving;
+    link.state[stateOwing] = link.state[stateBlocked] = starving;
     return 0;
   }
   link.state[stateBlocked] = 1;

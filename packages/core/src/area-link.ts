@@ -42,6 +42,10 @@ export abstract class AreaLink implements Link {
     return this.area.reserveRows(count, bytes)
   }
 
+  reserveStream(count: number, bytes: number): number {
+    return this.area.reserveRows(count, bytes)
+  }
+
   commit(row: number): void {
     this.area.commit(row)
   }

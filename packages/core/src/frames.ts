@@ -8,8 +8,8 @@
  * ```
  *
  * A row names a frame. `offset` says where its header window begins in the arena; `length` is the frame's whole length.
- * On a UNIX socket and on a tap the whole frame lies at `offset`. On vhost-user only the first `window` bytes do, and
- * native code knows where the rest is: so the engine reads and writes headers through `view`, but names payload only as
+ * On a UNIX socket and on a tap the whole frame lies at `offset`. On vhost-user only the first `window` bytes may, and
+ * native code knows where the rest is (FRAME_ELSEWHERE): so the engine reads and writes headers through `view`, but names payload only as
  * (row, payload, payloadLength), in calls of Kernel and Link.
  *
  * Four columns, from `flags` on, describe work left to whoever transmits a frame, with the meaning of virtio-net's header
@@ -44,6 +44,9 @@ export const FRAME_SEGMENT_TCP6 = 4
 /** From the guest only: the payload is several UDP datagrams of `segmentSize` bytes, the last one what is left. UDP and IP
  * lengths are those of the whole. Kernel.sendDatagrams sends them as what they are. */
 export const FRAME_SEGMENT_UDP = 8
+/** The payload does not lie in the arena but where the link knows, and only Kernel's calls that take rows find it: sendFrames, holdPayload,
+ * peekIntoFrames. Writer: Link. */
+export const FRAME_ELSEWHERE = 16
 
 /** Where the areas begin in the arena, bytes. */
 export const RX_AREA = 0

@@ -43,7 +43,11 @@ export interface Link {
   /** As `reserve`, for `count` consecutive rows of `bytes` each, for data (never from the room kept for control).
    * @returns how many rows could be prepared (the first is `reservedRow`), 0…count. */
   reserveRows(count: number, bytes: number): number
-  /** First row of the last `reserveRows`. */
+  /** As `reserveRows`, for payload that Kernel.peekIntoFrames reads next, which a link may have written straight into the guest's
+   * memory. If there is little of that, one row is prepared with less room, as its `window` tells; if there is none, 0 is returned and
+   * the link is `blocked`. */
+  reserveStream(count: number, bytes: number): number
+  /** First row of the last `reserveRows` or `reserveStream`. */
   readonly reservedRow: number
 
   /** Queues a row in order; `length`, and what the flags ask for, must be set. Rows of one reserveRows call are committed

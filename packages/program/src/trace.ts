@@ -76,6 +76,9 @@ export class TracedLink implements Link {
   reserveRows(count: number, bytes: number): number {
     return this.#link.reserveRows(count, bytes)
   }
+  reserveStream(count: number, bytes: number): number {
+    return this.#link.reserveStream(count, bytes)
+  }
   commit(row: number): void {
     this.#tell("To guest", row)
     this.#link.commit(row)

@@ -27,7 +27,8 @@ const STATE_LOST_FRAMES = 9
 const STATE_BROKEN_RINGS = 10
 const STATE_MESSAGE_BYTES = 11
 const STATE_DESCRIPTORS = 12
-const STATE_WORDS = 13
+const STATE_OWING = 13
+const STATE_WORDS = 14
 
 /** Bytes before each frame, where transmit.h puts a length when it cuts segments. */
 const PREFIX_BYTES = 4
@@ -281,9 +282,20 @@ export class VhostLink extends AreaLink {
     }
   }
 
+  /** Of a large segment of the guest's only the headers are here. */
+  override pull(row: number, bytes: number): number {
+    const window = this.frames.window[row]!
+    return bytes <= window ? window : -1
+  }
+
+  override reserveStream(count: number, bytes: number): number {
+    const rows = this.area.reserveRows(count, bytes)
+    return rows === 0 ? 0 : this.#raw.lendRows(this.area.next, rows, bytes)
+  }
+
   /** As the interface says. Without a driver, frames go nowhere and 0 is returned. */
   flush(): number {
-    if (this.area.empty) return 0
+    if (this.area.empty && this.#state[STATE_OWING] === 0) return 0
     const left = this.#raw.flush(this.area.next)
     if (left === 0) this.area.reset()
     return left

@@ -129,6 +129,9 @@ export class SimLink implements Link {
   reserveRows(count: number, bytes: number): number {
     return this.#area.reserveRows(count, bytes)
   }
+  reserveStream(count: number, bytes: number): number {
+    return this.#area.reserveRows(count, bytes)
+  }
   get reservedRow(): number {
     return this.#area.reservedRow
   }

@@ -164,12 +164,8 @@ function finish(ctx: Context, base: number, row: number, l4: number, length: num
   frames.checksumStart[row] = l4 - frames.offset[row]!
   frames.checksumOffset[row] = tcp.CHECKSUM
   frames.segmentSize[row] = segment
-  frames.flags[row] =
-    segment === 0
-      ? FRAME_NEEDS_CHECKSUM
-      : v4
-        ? FRAME_NEEDS_CHECKSUM | FRAME_SEGMENT_TCP4
-        : FRAME_NEEDS_CHECKSUM | FRAME_SEGMENT_TCP6
+  const cut = segment === 0 ? 0 : v4 ? FRAME_SEGMENT_TCP4 : FRAME_SEGMENT_TCP6
+  frames.flags[row] = frames.flags[row]! | FRAME_NEEDS_CHECKSUM | cut
 }
 
 /** Answers a segment that belongs to no connection (RFC 9293 section 3.10.7.1). The key of the segment is in

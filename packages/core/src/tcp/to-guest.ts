@@ -131,9 +131,11 @@ export function sendData(ctx: Context, flow: number): number {
       // Whole segments: what is left of the window waits for more of it.
       each = want - (want % mss)
     }
-    rows = ctx.link.reserveRows(rows, header + each)
+    rows = ctx.link.reserveStream(rows, header + each)
     if (rows === 0) return 1
     const first = ctx.link.reservedRow
+    const room = frames.window[first]! - header
+    if (room < each) each = room > mss ? room - (room % mss) : room
     for (let i = 0; i < rows; i++) frames.payload[first + i] = header
     want = rows * each
     const skip = hasPeekOffset(ctx, base) ? 0 : inFlight
@@ -197,14 +199,15 @@ function resendOne(ctx: Context, flow: number, header: number): number {
   const sequence = w[base + ACKED_BY_GUEST]!
   const probe = (w[base + STATE]! & PROBE) !== 0
   const bytes = probe ? 1 : w[base + MSS]!
-  if (ctx.link.reserveRows(1, header + bytes) === 0) return 1
+  if (ctx.link.reserveStream(1, header + bytes) === 0) return 1
   const row = ctx.link.reservedRow
+  const room = ctx.frames.window[row]! - header
   ctx.frames.payload[row] = header
   if (hasPeekOffset(ctx, base)) {
     const result = setPeek(ctx, base, 0)
     if (result < 0) return result
   }
-  const got = ctx.kernel.peekIntoFrames(w[base + FD]!, row, 1, bytes, 0)
+  const got = ctx.kernel.peekIntoFrames(w[base + FD]!, row, 1, room < bytes ? room : bytes, 0)
   if (got > 0) {
     // Never beyond what was sent, so that the rest of the accounting holds.
     const sentBytes = (w[base + SENT_MAX]! - sequence) | 0

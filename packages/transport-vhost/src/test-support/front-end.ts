@@ -3,7 +3,7 @@
  * directly, so that a test decides what is in them at each moment.
  */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
-import { mkdtempSync, readSync, rmSync, writeSync } from "node:fs"
+import { mkdtempSync, readdirSync, readlinkSync, readSync, rmSync, truncateSync, writeSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -124,6 +124,13 @@ export class FrontEnd {
   /** Lets the guest's side stand still, or go on. */
   signal(name: "SIGSTOP" | "SIGCONT" | "SIGKILL"): void {
     this.#child.kill(name)
+  }
+
+  /** Makes the guest's memory end after `bytes`, as it is mapped here. */
+  shrink(bytes: number): void {
+    const folder = `/proc/${this.#child.pid}/fd`
+    const found = readdirSync(folder).find((fd) => readlinkSync(join(folder, fd)).startsWith("/memfd:"))
+    truncateSync(join(folder, found!), bytes)
   }
 
   end(): void {
