@@ -2,7 +2,10 @@
 // then vitest inside. What is in the folders of TREES needs other Debian systems, a sandbox of another kind, and root: a
 // stage of its own.
 //
-//   node test-e2e/main.ts [VITEST ARGUMENT...]
+// Links are alike to whoever uses them, so tests of what crosses them run over vhost-user too: a few of them each time (OVER_VHOST), and
+// with --vhost-user all that are named, or all.
+//
+//   node test-e2e/main.ts [--vhost-user] [VITEST ARGUMENT...]
 import { execFileSync } from "node:child_process"
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
@@ -20,7 +23,15 @@ const TREES: Readonly<Record<string, readonly Release[]>> = {
   containers: ["trixie"],
   kubevirt: ["testing"],
 }
-const args = process.argv.slice(2)
+/** What runs over vhost-user as well: the tests of bulk, of many connections and of frame sizes, which depend on the link most. The
+ * others are about what is behind it. */
+const OVER_VHOST: readonly string[] = ["transfers", "connections", "mtu", "reconnect"]
+/** Tests whose guests are attached to passt, by one link or another. */
+const WITH_PASST: readonly string[] = [...OVER_VHOST, "forwards", "icmp", "limits", "multicast", "follow-host"]
+
+const VHOST_FLAG = "--vhost-user"
+const overVhost = process.argv.includes(VHOST_FLAG)
+const args = process.argv.slice(2).filter((arg) => arg !== VHOST_FLAG)
 
 /** Whether the arguments ask for tests of a folder: they name a file there, or none at all. */
 function wanted(folder: string): boolean {
@@ -31,7 +42,7 @@ function wanted(folder: string): boolean {
 }
 
 /** The command line for all tests but those of some folders, and of files of a pattern. */
-function vitest(withoutFolders: readonly string[], ...without: readonly string[]): string[] {
+function vitest(withoutFolders: readonly string[], without: readonly string[], ...only: readonly string[]): string[] {
   const config = join(import.meta.dirname, "vitest.config.ts")
   const patterns = [...withoutFolders.map((folder) => `**/${folder}/**`), ...without]
   const exclude = patterns.map((pattern) => `--exclude=${pattern}`)
@@ -43,6 +54,7 @@ function vitest(withoutFolders: readonly string[], ...without: readonly string[]
     config,
     ...exclude,
     ...args,
+    ...only,
   ]
 }
 
@@ -71,9 +83,15 @@ async function main(): Promise<number> {
     await guestImage("cloud")
     await guestImage("generic")
     buildNativeTool("bridge")
-    statuses.push(await enterSandbox(vitest(Object.keys(TREES)), { env: pestoEnvironment() }))
+    const named = args.some((arg) => !arg.startsWith("-"))
+    const files = (names: readonly string[]): string[] => names.map((name) => `test-e2e/${name}.test.ts`)
+    if (!overVhost) statuses.push(await enterSandbox(vitest(Object.keys(TREES), []), { env: pestoEnvironment() }))
+    if (overVhost || !named) {
+      const only = named ? [] : files(overVhost ? WITH_PASST : OVER_VHOST)
+      statuses.push(await enterSandbox(vitest(Object.keys(TREES), [], ...only), { env: { PASST_LINK: "vhost-user" } }))
+    }
   }
-  if (folders.length > 0) {
+  if (folders.length > 0 && !overVhost) {
     const note = skipNote(...TREE_NEEDS)
     if (note === "") {
       await guestImage("cloud")
@@ -88,7 +106,7 @@ async function main(): Promise<number> {
       const others = readdirSync(import.meta.dirname, { withFileTypes: true }).filter((entry) => entry.isDirectory())
       const command = vitest(
         others.map(({ name }) => name).filter((name) => !folders.includes(name)),
-        "*.test.ts",
+        ["*.test.ts"],
       )
       statuses.push(await enterSandbox(command, { manyUsers: true, env }))
     } else process.stderr.write(`Tests with other Debian systems${note}\n`)

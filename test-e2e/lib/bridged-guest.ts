@@ -5,6 +5,7 @@ import { buildNativeTool } from "../../tools/bench/native-tools.ts"
 import { HOST, ROUTER } from "../../tools/world/addresses.ts"
 import { createNamespace } from "../../tools/world/namespace.ts"
 import type { Namespace } from "../../tools/world/namespace.ts"
+import { LINK } from "../../tools/world/passt.ts"
 import { stop, until } from "../../tools/world/process.ts"
 import { ip } from "../../tools/world/world.ts"
 
@@ -39,6 +40,7 @@ export async function createBridgedGuest(socket: string, options: BridgedGuestOp
       String(mtu),
       "--mac",
       "02:00:00:00:00:02",
+      ...(LINK === "vhost-user" ? ["--vhost-user"] : []),
     ]
     const started = namespace.start(command, { stdio: ["ignore", "pipe", "pipe"] })
     bridge = started

@@ -14,6 +14,9 @@ export const PASST_BINARY: string = process.env.PASST_BINARY ?? join(ROOT, "dist
 /** Whether the reference implementation stands in for ours, in which case some checks do not apply. */
 export const PASST_IS_OURS: boolean = PASST_BINARY === join(ROOT, "dist/bin/passt")
 
+/** How passt's guests are attached: by the stream socket, or all of them by vhost-user (`node test-e2e/main.ts --vhost-user`). */
+export const LINK: "unix" | "vhost-user" = process.env.PASST_LINK === "vhost-user" ? "vhost-user" : "unix"
+
 export interface Passt {
   readonly socket: string
   readonly process: ChildProcess
@@ -43,7 +46,8 @@ export async function startPasst(
   socket: string = freshSocketPath(),
 ): Promise<Passt> {
   if (!existsSync(PASST_BINARY)) throw new Error(`${PASST_BINARY} is not there: run npm run build`)
-  const command = [PASST_BINARY, "--foreground", "--socket", socket, ...args]
+  const link = LINK === "vhost-user" && !args.includes("--vhost-user") ? ["--vhost-user"] : []
+  const command = [PASST_BINARY, "--foreground", ...link, "--socket", socket, ...args]
   const child = host.startAsUser(command, { stdio: ["ignore", "pipe", "pipe"] })
   let said = ""
   const keep = (chunk: Buffer): void => {

@@ -103,6 +103,10 @@ export class FuzzLink implements Link {
     return rows
   }
 
+  reserveStream(count: number, bytes: number): number {
+    return this.reserveRows(count, bytes)
+  }
+
   #spoil(row: number): void {
     const { frames } = this
     const at = frames.offset[row]!

@@ -66,6 +66,9 @@ export class MemoryLink implements Link {
   reserveRows(): number {
     return 0
   }
+  reserveStream(): number {
+    return 0
+  }
   flush(): number {
     return 0
   }
