@@ -33,7 +33,6 @@ void ringsChanged(VhostLink& link) {
   if (connected) return;
   link.lent.starving = false;
   forgetLent(link);
-  forgetHeld(link);
   link.transmit.clear();
   link.state[stateBlocked] = 0;
 }
@@ -54,6 +53,7 @@ void resetRings(VhostLink& link) {
 }
 
 void forgetDevice(VhostLink& link) {
+  forgetHeld(link);
   resetRings(link);
   forgetMigration(link);
   forgetDescriptor(&link.replyFd);

@@ -169,7 +169,7 @@ static int32_t flush(VhostLink& link, int32_t to) {
   if (engine.pcap) engine.pcap->flush();
   if (!full || link.receiverCount == 0) {
     transmit.clear();
-    Ring& first = link.rings[2 * link.receivers[0]];
+    Ring& first = link.rings[link.receiverCount > 0 ? 2 * link.receivers[0] : 0];
     const bool starving = link.receiverCount == 1 && isStarving(link, first);
     if (link.receiverCount > 0 && first.broken()) ringsChanged(link);
     link.lent.starving = starving;
