@@ -3,13 +3,14 @@
  * header (vnet-header.h), as over a tap: super-frames whatever the MTU, and checksums that nobody computes.
  *
  * ```
- *   transmit queues   chains → receive area   [ frame ][ frame ] …      copied whole, and given back at once
- *   send area         [ frame ][ frame ] …    → chains of the receive queues, several for one frame if the driver knows how
+ *   transmit queues   chains → receive area   [ frame ][ headers ] …      of large segments the payload stays, until it was sent
+ *   send area         [ frame ][ headers ] …    → chains of the receive queues, several for one frame if the driver knows how
  * ```
  *
- * Life of a buffer: `Ring::take` copies its descriptors and looks their addresses up; bytes are copied out or in; `giveBack`
- * puts it into the used ring; `publish` shows all of a batch at once, and wakes the driver if it wants to be. No buffer is kept beyond a
- * batch: so a ring can stop at any moment between two of them, and nothing is in flight that a reconnect could lose.
+ * Life of a buffer: `Ring::take` copies its descriptors and looks their addresses up; bytes are copied out or in, here or by the kernel
+ * (vhost-held.cc, vhost-lent.cc); `giveBack` puts it into the used ring; `publish` shows all of a batch at once, and wakes the driver if it
+ * wants to be. No buffer is kept beyond a turn: so a ring can stop at any moment between two of them, and nothing is in flight that a
+ * reconnect could lose.
  *
  * The driver's kicks are watched edge-triggered, and their counters never read. While a batch is being taken, no kicks are wanted; then
  * they are wanted again, and the ring is looked at once more. Receive queues are watched too, but kicks are only asked for while frames wait

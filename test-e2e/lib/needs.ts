@@ -21,6 +21,7 @@ function program(name: string, packageName: string): Need {
 export const NEEDS = {
   qemu: program("qemu-system-x86_64", "qemu-system-x86"),
   iperf3: program("iperf3", "iperf3"),
+  testpmd: program("dpdk-testpmd", "dpdk-dev librte-net-virtio23 librte-mempool-ring23"),
   nft: program("nft", "nftables"),
   tc: program("tc", "iproute2"),
   ping: program("ping", "iputils-ping"),
