@@ -29,7 +29,7 @@ let ours: number
 let peer: number
 
 beforeEach(() => {
-  f = new FrontEnd(program, OFFERED)
+  f = new FrontEnd(program, OFFERED & ~mask(FEATURE.packed))
   const { kernel } = f
   const loopback = 0x7f00_0001
   kernel.address.fill(0)
