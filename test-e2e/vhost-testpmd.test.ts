@@ -29,13 +29,12 @@ const SETTINGS = [
 
 function testpmd(socket: string, options: string): string[] {
   const queue = options.includes("queue_size") ? "" : ",queue_size=256"
-  return [
-    // Memory is a file of its own without huge pages, which vhost-user needs.
-    ...["dpdk-testpmd", "--no-huge", "-m", "64", "--no-pci", "--no-telemetry", "--file-prefix", "passt", "-l", "0,1"],
-    ...["-d", "librte_net_virtio.so", "-d", "librte_mempool_ring.so"],
-    ...["--vdev", `net_virtio_user0,path=${socket},queues=1,mac=${MAC}${queue}${options}`, "--"],
-    ...["--total-num-mbufs=4096", "--no-lsc-interrupt", "--forward-mode=5tswap", "--auto-start", "--stats-period=30"],
-  ]
+  const device = `net_virtio_user0,path=${socket},queues=1,mac=${MAC}${queue}${options}`
+  // Memory is a file of its own without huge pages, which vhost-user needs.
+  const environment = "--no-huge -m 64 --no-pci --no-telemetry --file-prefix passt -l 0,1"
+  const drivers = "-d librte_net_virtio.so -d librte_mempool_ring.so --vdev"
+  const mode = "--total-num-mbufs=4096 --no-lsc-interrupt --forward-mode=5tswap --auto-start --stats-period=30"
+  return `dpdk-testpmd ${environment} ${drivers} ${device} -- ${mode}`.split(" ")
 }
 
 const needs = ["testpmd"] as const
