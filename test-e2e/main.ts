@@ -84,7 +84,9 @@ async function main(): Promise<number> {
     await guestImage("generic")
     buildNativeTool("bridge")
     const named = args.some((arg) => !arg.startsWith("-"))
-    const files = (names: readonly string[]): string[] => names.map((name) => `test-e2e/${name}.test.ts`)
+    // Whole paths: others end in the same words.
+    const files = (names: readonly string[]): string[] =>
+      names.map((name) => join(import.meta.dirname, `${name}.test.ts`))
     if (!overVhost) statuses.push(await enterSandbox(vitest(Object.keys(TREES), []), { env: pestoEnvironment() }))
     if (overVhost || !named) {
       const only = named ? [] : files(overVhost ? WITH_PASST : OVER_VHOST)
