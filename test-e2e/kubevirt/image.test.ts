@@ -17,7 +17,11 @@ import type { Sidecar } from "./pod.ts"
 /** What KubeVirt gives a sidecar of a machine with dedicated processors. */
 const MEMORY_BYTES = 64e6
 const SHARE = 0.2
-const PORTS = { interfaces: [{ ports: [{ port: 80 }, { port: PORT.whoami }, { port: PORT.echo, protocol: "UDP" }] }] }
+const METRICS_PORT = 9410
+const PORTS = {
+  annotations: { "binding.passt/metrics-port": String(METRICS_PORT) },
+  interfaces: [{ ports: [{ port: 80 }, { port: PORT.whoami }, { port: PORT.echo, protocol: "UDP" }] }],
+}
 
 describe("the image", () => {
   test("has no shell, nothing with privileges by its file, nothing that others may write but /tmp", () => {
@@ -104,6 +108,11 @@ describe("in a pod", () => {
       expect(await ask(guest, "http", `http://${SERVER.ipv4}/`)).toMatchObject({ text: PAGE })
       expect(await ask(world.world, "http", `http://${HOST.ipv4}/`)).toMatchObject({ text: PAGE })
       expect(await ask(world.world, "udp", HOST.ipv4, PORT.echo, "knock", 3000)).toMatchObject({ text: "knock" })
+      const { text: metrics } = await ask(world.world, "http", `http://${HOST.ipv4}:${METRICS_PORT}/metrics`)
+      expect(metrics).toContain('passt_binding_engine_ready{interface="default"} 1\n')
+      expect(metrics).toMatch(/^passt_[a-z_]+\{interface="default",.*\} [1-9]/m)
+      const types = metrics!.match(/^# TYPE \S+/gm)!
+      expect(new Set(types).size).toBe(types.length)
       const [engine = 0] = processesWith("/passt.mjs")
       const status = readFileSync(`/proc/${engine}/status`, "utf8")
       expect(status).toMatch(/^Seccomp:\t2$/m)
