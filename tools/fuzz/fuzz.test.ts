@@ -9,6 +9,7 @@ import { policyTarget } from "./policy.ts"
 import { Random } from "./random.ts"
 import { minimise } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
+import { vhostTarget } from "./vhost/vhost.ts"
 
 describe("fixed seeds", () => {
   // A machine that does other things besides takes its time.
@@ -19,8 +20,10 @@ describe("fixed seeds", () => {
     [controlTarget, 12],
     [pestoTarget, 30],
     [policyTarget, 12],
-  ])("$name", { timeout: 120_000 }, ({ run }, cases) => {
+    [vhostTarget, 1],
+  ])("$name", { timeout: 240_000 }, ({ run, end }, cases) => {
     for (let seed = 1; seed <= cases; seed++) run(seed)
+    end?.()
   })
 })
 

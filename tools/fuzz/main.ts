@@ -11,6 +11,7 @@ import { pestoTarget } from "./pesto.ts"
 import { policyTarget } from "./policy.ts"
 import { describe, type Target } from "./target.ts"
 import { unixLinkTarget } from "./unix-link/unix-link.ts"
+import { vhostTarget } from "./vhost/vhost.ts"
 
 const TARGETS: readonly Target[] = [
   engineTarget,
@@ -19,6 +20,7 @@ const TARGETS: readonly Target[] = [
   controlTarget,
   pestoTarget,
   policyTarget,
+  vhostTarget,
 ]
 
 const { values, positionals } = parseArgs({

@@ -30,6 +30,8 @@ export interface GuestOptions {
   readonly processors?: number
   /** Further arguments for QEMU. */
   readonly more?: readonly string[]
+  /** The guest is not booted, but comes from another QEMU: where it is waited for, as -incoming has it. */
+  readonly incoming?: string
   readonly mac?: string
   /** "none" leaves the card unconfigured. Default: DHCP and SLAAC at boot. */
   readonly network?: "dhcp" | "none"
@@ -99,6 +101,7 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
     ["-device", "virtserialport,chardev=command,name=agent,nr=1"],
     network,
     options.more ?? [],
+    options.incoming === undefined ? [] : ["-incoming", options.incoming],
   ].flat()
   const began = performance.now()
   const qemu = (options.start ?? start)(command, { stdio: ["ignore", "pipe", "pipe"] })
@@ -125,7 +128,10 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   try {
     const socket = await Promise.race([connectWhenThere(commandSocket, timeoutMs), failed])
     const channel = openChannel(socket)
-    await Promise.race([channel.ready, failed, tooLate])
+    // A guest that comes from elsewhere has said that it is there to somebody else: it is asked.
+    const asked = async (): Promise<unknown> => await channel.run("true", timeoutMs).catch(() => failed)
+    const ready = options.incoming === undefined ? channel.ready : asked()
+    await Promise.race([ready, failed, tooLate])
     const bootMs = performance.now() - began
     const commands = guestCommands(channel)
     return {

@@ -318,9 +318,74 @@ static void logged() {
   CHECK(noted(deviceAt) && !noted(ringAt) && !noted(driverAt));
 }
 
+/** A ring that is started anew from what its predecessor has left in the file, at any moment of a batch. */
+static void inflight() {
+  for (uint32_t left = 0; left < 3; left++) {
+    Guest guest;
+    GuestMemory memory;
+    CHECK(memory.reserve() == 0);
+    alignas(8) uint8_t part[4096] = {};
+    Ring ring;
+    start(ring, memory, guest, entries, false);
+    ring.setInflight(part, entries);
+    CHECK(ring.beginInflight() == 0 && part[8] == 1 && part[10] == entries);
+    Driver driver(guest);
+    iovec pieces[16];
+    Chain chain;
+    uint32_t written;
+    for (uint32_t i = 0; i < 7; i++) {
+      driver.offer(3, false, true);
+      CHECK(ring.take(memory, &chain, pieces, 16) == Taken::chain);
+      ring.giveBack(memory, chain.ticket, 5);
+      ring.publish(memory);
+      CHECK(driver.take(&written) >= 0);
+    }
+    const uint16_t before = ring.base();
+    driver.offer(2, false, true);
+    CHECK(ring.take(memory, &chain, pieces, 16) == Taken::chain);
+    ring.giveBack(memory, chain.ticket, 5);
+    uint16_t expected = before;
+    if (left > 0) {
+      const uint8_t old[] = {part[18], part[19], part[21]};
+      ring.publish(memory);
+      expected = ring.base();
+      if (left == 2) {
+        // It ended between showing the batch and noting that.
+        memcpy(part + 18, old, 2);
+        part[21] = old[2];
+      }
+    } else {
+      // It ended before showing the batch, which it has announced.
+      const PackedPlace to = PackedPlace::of(ring.base());
+      memcpy(part + 16, &to.index, 2);
+      part[20] = to.wrap;
+    }
+    Ring next;
+    GuestMemory again;
+    CHECK(again.reserve() == 0);
+    start(next, again, guest, entries, false);
+    next.setInflight(part, entries);
+    CHECK(next.beginInflight() == 0 && next.base() == expected);
+    CHECK(next.take(again, &chain, pieces, 16) == (left == 0 ? Taken::chain : Taken::nothing));
+    // What another back-end has in flight, and what is of another queue.
+    part[32 + 32 * 3] = 1;
+    Ring other;
+    GuestMemory third;
+    CHECK(third.reserve() == 0);
+    start(other, third, guest, entries - 1, false);
+    other.setInflight(part, entries - 2);
+    CHECK(other.beginInflight() == -EINVAL);
+    other.setInflight(part, entries);
+    CHECK(other.beginInflight() == -EINVAL);
+    next.setInflight(part, entries);
+    CHECK(next.beginInflight() == -EBUSY);
+  }
+}
+
 void packedRings(uint32_t rounds) {
   for (const bool eventIndex : {false, true}) orders(rounds / 4, eventIndex);
   malformed();
   logged();
+  inflight();
   scribbled(rounds);
 }

@@ -1,0 +1,124 @@
+// A guest behind vhost-user that is migrated between two machines (two QEMUs), each with a passt of its own: its memory arrives whole,
+// also what only passt has written into it; its connections are reset; and it is online again.
+import { join } from "node:path"
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
+import { bootGuest } from "../tools/guest/qemu.ts"
+import type { Guest } from "../tools/guest/qemu.ts"
+import { openQmp } from "../tools/guest/qmp.ts"
+import type { Qmp } from "../tools/guest/qmp.ts"
+import { HOST, PAGE, PORT, SERVER } from "../tools/world/addresses.ts"
+import { ask } from "../tools/world/ask.ts"
+import { scratchDirectory } from "../tools/world/enter.ts"
+import { startPasst } from "../tools/world/passt.ts"
+import type { Passt } from "../tools/world/passt.ts"
+import { until } from "../tools/world/process.ts"
+import { createWorld } from "../tools/world/world.ts"
+import type { World } from "../tools/world/world.ts"
+import { missing, skipNote } from "./lib/needs.ts"
+
+const LIMIT_MS = 240_000
+/** Bytes per second of a migration that is to last. */
+const SLOW = 4 * 2 ** 20
+const DATAGRAMS = 40
+const DATAGRAM_BYTES = 1400
+
+/** Packets that the card has received. */
+async function received(guest: Guest): Promise<number> {
+  return Number(await guest.must("cat /sys/class/net/eth0/statistics/rx_packets"))
+}
+
+interface Progress {
+  readonly status: string
+  readonly ram?: { readonly "dirty-sync-count": number; readonly transferred: number; readonly remaining: number }
+}
+
+describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user, migration${skipNote("qemu")}`, () => {
+  let world: World
+  beforeAll(async () => {
+    world = await createWorld()
+  })
+  afterAll(() => world?.close())
+
+  const made: { close(): unknown }[] = []
+  afterEach(async () => {
+    for (const one of made.splice(0).toReversed()) await one.close()
+  })
+  function keep<T>(one: T, close: (one: T) => unknown): T {
+    made.push({ close: () => close(one) })
+    return one
+  }
+  const serve = async (port: number): Promise<Passt> =>
+    keep(await startPasst(world.host, ["--vhost-user", "-u", `${port}:7`]), (passt) => passt.stop())
+
+  test.each([
+    { name: "split queues", card: "mq=off" },
+    { name: "packed queues", card: "packed=on" },
+    { name: "four pairs of queues", card: "mq=on", queues: 4 },
+  ])("$name", { timeout: 2 * LIMIT_MS }, async ({ card, queues = 1 }) => {
+    const scratch = scratchDirectory()
+    const tag = `${process.pid}-${card.replaceAll(/\W/g, "")}`
+    const monitor = join(scratch, `qmp-${tag}`)
+    const incoming = `unix:${join(scratch, `incoming-${tag}`)}`
+    const machine = { vhostUser: true, start: world.host.startAsUser, card, queues, bootTimeoutMs: LIMIT_MS } as const
+    const [from, to] = [await serve(5000), await serve(5001)]
+    const more = ["-qmp", `unix:${monitor},server=on,wait=off`]
+    const source: Guest = keep(await bootGuest({ ...machine, socket: from.socket, more }), (guest) => guest.kill())
+    await source.online()
+    const arriving = bootGuest({ ...machine, socket: to.socket, incoming })
+    keep(arriving, async (guest) => (await guest.catch(() => undefined))?.kill())
+    const qmp: Qmp = keep(await openQmp(monitor), (one) => one.close())
+    const progress = async (): Promise<Progress> => (await qmp.command("query-migrate")) as Progress
+
+    // Who receives does not look while the guest is on its way: what comes stays where passt has put it.
+    await source.must(
+      "(socat -u UDP6-RECV:7,ipv6only=0,rcvbuf=1000000 OPEN:/run/got,creat > /dev/null 2>&1 & echo $! > /run/receiver)",
+    )
+    // Connected, and silent until it is told.
+    const wait = "while [ ! -e /run/go ]; do usleep 200000; done; echo hello; sleep 60"
+    const talk = `socat -t 20 - TCP4:${SERVER.ipv4}:${PORT.echo} > /run/talk 2>&1; echo $? > /run/talk.status`
+    await source.must(`((${wait}) | (${talk})) > /dev/null 2>&1 &`)
+    // Memory that the guest does not touch any more.
+    const blob = (await source.must("head -c 20000000 /dev/urandom > /run/blob; sha256sum < /run/blob", 60_000)).trim()
+    await source.must("kill -STOP $(cat /run/receiver)")
+
+    await qmp.command("migrate-set-parameters", { "max-bandwidth": SLOW })
+    await qmp.command("migrate", { uri: incoming })
+    await until("the first round of all memory", LIMIT_MS, async () => {
+      const { status, ram } = await progress()
+      if (status === "failed") throw new Error(`the migration failed\n${source.log()}`)
+      return status !== "setup" && (ram?.["dirty-sync-count"] ?? 0) >= 2
+    })
+    // The guest's processor never touches these bytes: they arrive only if passt logs what it writes.
+    const sent = Array.from({ length: DATAGRAMS }, (_, i) =>
+      `${`datagram ${i} `.repeat(200)}`.slice(0, DATAGRAM_BYTES - 1),
+    )
+    const input = `${sent.join("\n")}\n`
+    const socat = ["socat", "-u", "-b", String(DATAGRAM_BYTES), "-", `UDP4-SENDTO:${HOST.ipv4}:5000`]
+    const before = await received(source)
+    await world.world.must(socat, { input })
+    await until("the datagrams in the guest", 30_000, async () => (await received(source)) >= before + DATAGRAMS)
+    await qmp.command("migrate-set-parameters", { "max-bandwidth": 2 ** 30, "downtime-limit": 5000 })
+    await until("the end of the migration", LIMIT_MS, async () => {
+      const { status } = await progress()
+      if (status === "failed") throw new Error(`the migration failed\n${source.log()}`)
+      return status === "completed"
+    })
+    const guest = await arriving
+    await source.kill()
+
+    expect((await guest.must("sha256sum < /run/blob", 60_000)).trim()).toBe(blob)
+    await guest.must("kill -CONT $(cat /run/receiver)")
+    await until("what was received", 30_000, async () => (await guest.must("cat /run/got")) === input)
+
+    // The guest's next segment is answered by a reset.
+    expect((await guest.run("cat /run/talk.status")).status).not.toBe(0)
+    await guest.must("touch /run/go")
+    await until("the reset", 30_000, async () => (await guest.run("cat /run/talk.status")).stdout.trim() === "1")
+    expect(await guest.must("cat /run/talk")).toContain("Connection reset by peer")
+
+    expect(await guest.must("wget -q -O - http://www/", 60_000)).toBe(PAGE)
+    await guest.must("killall socat; (socat UDP6-RECVFROM:7,ipv6only=0,fork PIPE > /dev/null 2>&1 &) ; sleep 0.2")
+    expect(await ask(world.world, "udp", HOST.ipv4, 5001, "knock", 5000)).toMatchObject({ text: "knock" })
+    for (const passt of [from, to]) expect(passt.process.exitCode).toBeNull()
+  })
+})
