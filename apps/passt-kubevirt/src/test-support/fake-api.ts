@@ -182,7 +182,7 @@ export class FakeApi {
     const from = Number(query.get("continue") ?? "0")
     const more = from + limit < all.length ? String(from + limit) : ""
     // As the real one: items without apiVersion and kind.
-    const items = all.slice(from, from + limit).map(([, { apiVersion: _, kind: __, ...rest }]) => rest)
+    const items = all.slice(from, from + limit).map(([, { apiVersion: _apiVersion, kind: _kind, ...rest }]) => rest)
     return { kind: "List", metadata: { continue: more }, items }
   }
 

@@ -70,6 +70,7 @@ describe("connections of the guest", () => {
   })
 
   test("are refused when the answer only looks like a promise", async () => {
+    // oxlint-disable-next-line unicorn/no-thenable
     const broken = [{ then: 5 }, Object.defineProperty({}, "then", { get: () => expect.unreachable() })]
     for (const answer of broken) {
       const d = new TcpDialogue({ policy: { decide: () => answer as unknown as Decision } })
