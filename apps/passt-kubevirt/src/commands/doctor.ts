@@ -117,7 +117,7 @@ function judgeSidecars(kubevirt: Manifest): Finding[] {
   const sidecar = resources.find((item) => textAt(item, "type") === "sidecar")
   const limit = at(sidecar, "resources", "limits", "memory")
   const bytes = bytesOf(limit)
-  const remedy = "passt-kubevirt install --sidecar-memory 256Mi --sidecar-cpu 500m …"
+  const remedy = "passt-kubevirt install --sidecar-memory 512Mi --sidecar-cpu 500m …"
   if (bytes !== undefined && bytes < SIDECAR_BYTES) {
     return [
       error(
@@ -290,7 +290,7 @@ async function judgeMachine(api: Api, { namespace, name, object }: User): Promis
       }
       const ends = [at(container, "lastState", "terminated"), at(container, "state", "terminated")]
       if (ends.some((end) => textAt(end, "reason") === "OOMKilled")) {
-        const remedy = "passt-kubevirt install --sidecar-memory 256Mi …"
+        const remedy = "passt-kubevirt install --sidecar-memory 512Mi …"
         findings.push(error("machines", `${namespace}/${name}: the sidecar has run out of memory`, remedy))
       }
     }

@@ -169,7 +169,7 @@ function injection(settings: Settings, manager: string): Manifest[] {
   const { apiVersion } = KINDS.MutatingAdmissionPolicy
   const networks = "k8s.v1.cni.cncf.io/networks"
   const text = (value: string): string => JSON.stringify(value)
-  const quantities = `{"cpu": ${text(settings.sidecarCpu ?? "500m")}, "memory": ${text(settings.sidecarMemory ?? "256Mi")}}`
+  const quantities = `{"cpu": ${text(settings.sidecarCpu ?? "500m")}, "memory": ${text(settings.sidecarMemory ?? "512Mi")}}`
   const mount = (path: string, more: string): string =>
     `Object.spec.containers.volumeMounts{name: ${text(SIDECAR)}, mountPath: ${text(path)}${more}}`
   const container = `Object.spec.containers{
