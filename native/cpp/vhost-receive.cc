@@ -20,13 +20,18 @@ constexpr int32_t heldBytesMin = 4096;
 /** Bytes that are copied of those that are held: more than any headers of TCP take. */
 constexpr int32_t heldWindowBytes = 256;
 
-/** Whether a frame is of TCP, without anything between the IP header and the segment: then nobody looks behind its headers. */
+/** Whether a frame is of TCP, without anything between the IP header and the segment, and begins no connection: then nobody looks behind its
+ * headers. @param frame as much of it as is held */
 static bool isSegment(const uint8_t* frame) {
   const int type = frame[12] << 8 | frame[13];
   const uint8_t* const packet = frame + etherHeaderBytes;
   // No fragments of IPv4 (RFC 791 section 3.1); of IPv6 they have an extension header.
-  if (type == 0x0800) return packet[0] >> 4 == 4 && packet[9] == 6 && (packet[6] & 0x3f) == 0 && packet[7] == 0;
-  return type == 0x86dd && packet[0] >> 4 == 6 && packet[6] == 6;
+  constexpr int flagsByte = 13, syn = 2;
+  if (type == 0x0800) {
+    const bool whole = packet[0] >> 4 == 4 && packet[9] == 6 && (packet[6] & 0x3f) == 0 && packet[7] == 0;
+    return whole && !(packet[(packet[0] & 15) * 4 + flagsByte] & syn);
+  }
+  return type == 0x86dd && packet[0] >> 4 == 6 && packet[6] == 6 && !(packet[40 + flagsByte] & syn);
 }
 
 /** Copies the beginning of a chain's frame behind virtio's header: `length` bytes. */

@@ -129,10 +129,12 @@ describe("from the guest", () => {
     datagram[23] = 17
     const fragment = segment(pattern(30_000))
     fragment[20] = 0x20
-    f.exchange([datagram, fragment])
-    expect(f.link.receive()).toBe(2)
-    expect(parse(2)).toBe(0)
-    expect(Array.from(f.frames.window.subarray(0, 2))).toEqual([datagram.length, fragment.length])
+    const syn = segment(pattern(30_000))
+    syn[47] = 2
+    f.exchange([datagram, fragment, syn])
+    expect(f.link.receive()).toBe(3)
+    expect(parse(3)).toBe(0)
+    expect(Array.from(f.frames.window.subarray(0, 3))).toEqual([datagram.length, fragment.length, syn.length])
     expect(f.kernel.openCapture(join(folder, "capture"))).toBe(0)
     f.exchange([segment(pattern(30_000))])
     expect(f.link.receive()).toBe(1)

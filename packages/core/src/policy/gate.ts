@@ -34,6 +34,7 @@ import {
   PORT,
   SCOPE,
 } from "../flow/table.ts"
+import { FRAME_ELSEWHERE } from "../frames.ts"
 import { FLOW_MAX } from "../limits.ts"
 import type { FlowEnd, FlowPolicy } from "../live/flows.ts"
 import type { Protocol } from "../protocol.ts"
@@ -575,6 +576,8 @@ export class Gate {
   #hold(flow: number, row: number, from: number, end: number): boolean {
     const { frames } = this.#ctx
     const start = frames.offset[row]!
+    // Payload that is not here is data of a connection that is not there yet.
+    if ((frames.flags[row]! & FRAME_ELSEWHERE) !== 0) return false
     return this.#held.add(flow, {
       bytes: frames.arena.slice(start + from, start + end),
       transport: frames.checksumStart[row]!,
