@@ -3,6 +3,7 @@
 import { mkdtempSync, renameSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import { parseOpenMetrics } from "../packages/control/src/test-support/openmetrics.ts"
 import { HOST, NOBODY, PORT, RESOLVER, ROUTER, SEARCH_DOMAIN, SERVER } from "../tools/world/addresses.ts"
 import { ask, clientCommand } from "../tools/world/ask.ts"
 import { scratchDirectory } from "../tools/world/enter.ts"
@@ -127,6 +128,9 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy${skipNote("tun")}`, () =>
       return lines.map((line) => JSON.parse(line)).find(({ peer }) => peer?.port === PORT.stream)
     })
     expect(flow.policy).toMatchObject({ verdict: "allowed", rule: 5, label: "slow" })
+    const top = await control("top", "--once")
+    expect(top.stdout).toMatch(/^\d+ flows, .*from the guest/)
+    expect(top.stdout).toMatch(/tcp .*:9001 +slow /)
     hold.kill()
     const shown = (await control("policy", "show", "--json")).stdout.split("\n").filter(Boolean)
     const rules = shown.map((line) => JSON.parse(line))
@@ -216,7 +220,7 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in pasta${skipN
       dns: { names: "only-allowed", "private-answers": "refuse" },
       rules: [{ action: "allow", name: `*.${SEARCH_DOMAIN}`, port: PORT.http }],
     })
-    stage = await createPastaStage(["--config-net", "--policy", file])
+    stage = await createPastaStage(["--config-net", "--policy", file, "--metrics", "9100"])
   })
   afterAll(() => stage?.close())
 
@@ -226,6 +230,21 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in pasta${skipN
     expect(await lookup(stage.guest, RESOLVER[family], name, family)).toBe(SERVER[family])
     expect(await ask(stage.guest, "http", url)).toMatchObject({ text: expect.stringContaining("It works") })
     expect(await ask(stage.guest, "tcp", SERVER[family], PORT.echo, "x")).toMatchObject({ error: "ECONNREFUSED" })
+  })
+
+  test("metrics are served over HTTP, behind the seal, beside a client that says nothing", async () => {
+    const silent = stage.world.host.start(["sh", "-c", "exec socat -T4 - TCP4:127.0.0.1:9100 >/dev/null"], {
+      stdio: ["pipe", "ignore", "ignore"],
+    })
+    const answer = await ask(stage.world.host, "http", "http://127.0.0.1:9100/metrics")
+    silent.kill()
+    const families = parseOpenMetrics(answer.text ?? "")
+    expect(families.get("passt_policy_decisions")!.samples.get('verdict="allowed"')).toBeGreaterThan(0)
+    expect(families.get("passt_turn_duration_seconds")!.samples.get("count{}")).toBeGreaterThan(0)
+    expect(families.get("passt_gc_duration_seconds")!.type).toBe("summary")
+    const packets = families.get("passt_packets")!.samples
+    expect(packets.get('protocol="udp",kind="link",direction="from_guest"')).toBeGreaterThan(0)
+    expect(await ask(stage.world.world, "tcp", HOST.ipv4, 9100, "x")).toMatchObject({ error: "ECONNREFUSED" })
   })
 
   test("no other name is asked for, and no other resolver", async () => {

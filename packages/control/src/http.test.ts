@@ -53,7 +53,7 @@ beforeEach(() => {
   const open = () => {
     let steps = 3
     pages++
-    return { step: () => --steps > 0, text: () => "the text\n# EOF\n" }
+    return { step: () => --steps <= 0, text: () => "the text\n# EOF\n" }
   }
   server = new HttpMetrics(sockets, LISTENER, (index) => index, open, now)
   expect(server.watch()).toBe(0)

@@ -19,7 +19,7 @@ const PATIENCE_MS = 5000
 
 /** A page in the making. */
 export interface Page {
-  /** @returns whether there is more to do */
+  /** @returns whether all is done */
   step(): boolean
   text(): string
 }
@@ -52,7 +52,7 @@ class Connection {
   step(open: () => Page): boolean {
     if (this.output !== undefined) return this.#write(this.output)
     if (this.page === undefined) return this.#read(open)
-    if (this.page.step()) return true
+    if (!this.page.step()) return true
     this.#answer("200 OK", this.page.text(), METRICS_TYPE)
     return true
   }
