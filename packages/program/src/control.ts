@@ -108,7 +108,8 @@ function openControlSocket(
   path: string,
   made: string[],
 ): ControlServer {
-  const { kernel, chores } = control
+  const { engine, kernel, chores } = control
+  engine.prepareLists()
   const ref = (index: number): number => externalRef(FIRST_INDEX + index)
   const server = new ControlServer(nativeSockets(kernel), ref, openCalls(context), context.forwards, kernel.now())
   listenOn(server, path, "Control", chores, made)
