@@ -19,9 +19,16 @@ namespace passt {
 void ringsChanged(VhostLink& link) {
   link.receiverCount = 0;
   int32_t broken = 0;
+  const Ring* const control = controlRing(link);
+  const int32_t pairs = control && control->running() ? link.pairsInUse : pairMax;
   for (int32_t i = 0; i < ringMax; i++) {
     const Ring& ring = link.rings[i];
-    if (i % 2 == 0 && ring.running() && ring.enabled) link.receivers[link.receiverCount++] = i / 2;
+    if (&ring == control) {
+      if (ring.running()) link.state[stateMore] = 1;
+      broken += ring.broken();
+      continue;
+    }
+    if (i % 2 == 0 && i < 2 * pairs && ring.running() && ring.enabled) link.receivers[link.receiverCount++] = i / 2;
     broken += ring.broken();
     // What came before it was watched.
     if (i % 2 == 1 && ring.running()) link.state[stateMore] = 1;
@@ -48,6 +55,7 @@ void resetRings(VhostLink& link) {
     ring.reset();
   }
   link.steering.clear();
+  link.pairsInUse = 1;
   ringsChanged(link);
   link.state[stateMore] = 0;
 }

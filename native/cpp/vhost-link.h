@@ -34,7 +34,8 @@ namespace passt {
 
 /** Pairs of queues at most. */
 constexpr int32_t pairMax = 8;
-constexpr int32_t ringMax = 2 * pairMax;
+/** With the control queue. */
+constexpr int32_t ringMax = 2 * pairMax + 1;
 
 /** virtio's header at its longest: with the number of buffers that a frame takes. */
 constexpr int32_t vnetHeaderMax = vnetHeaderBytes + 2;
@@ -50,6 +51,8 @@ constexpr uint64_t featureGuestChecksum = uint64_t{1} << 1;
 constexpr uint64_t featureGuestTso4 = uint64_t{1} << 7;
 constexpr uint64_t featureGuestTso6 = uint64_t{1} << 8;
 constexpr uint64_t featureMergeable = uint64_t{1} << 15;
+constexpr uint64_t featureControlQueue = uint64_t{1} << 17;
+constexpr uint64_t featureMultiqueue = uint64_t{1} << 22;
 constexpr uint64_t featureLogAll = uint64_t{1} << 26;
 constexpr uint64_t featureEventIndex = uint64_t{1} << 29;
 constexpr uint64_t featureVersion1 = uint64_t{1} << 32;
@@ -156,6 +159,8 @@ struct VhostLink final : Owned, Elsewhere {
   /** Pairs whose receive queues take frames. */
   int32_t receivers[pairMax];
   int32_t receiverCount = 0;
+  /** As the driver has said on the control queue, if that is ours. */
+  int32_t pairsInUse = 1;
   Steering steering;
   Transmit transmit;
   /** The queue of what `transmit` has prepared. */
@@ -246,6 +251,13 @@ bool isStarving(VhostLink& link, Ring& ring);
 
 /** Sends rows up to `to`, as far as there are buffers. @returns null if all are sent, or the queue that has no buffers, or broke */
 Ring* sendRows(VhostLink& link, int32_t to);
+
+// ---- vhost-control.cc
+
+/** Where the control queue is; null if there is none. */
+Ring* controlRing(VhostLink& link);
+/** Carries out what the driver wants. @returns whether there is more */
+bool serveControl(VhostLink& link);
 
 // ---- vhost-place.cc
 

@@ -98,18 +98,19 @@ static int32_t receive(VhostLink& link) {
   int32_t rows = 0;
   size_t at = 0;
   size_t batch = 0;
-  bool more = false;
+  bool more = serveControl(link);
   bool broken = false;
   // Frames that are dropped count too: the turn must end.
   int32_t chains = 0;
-  for (int32_t i = 0; i < pairMax && !more; i++) {
+  bool full = false;
+  for (int32_t i = 0; i < pairMax && !full; i++) {
     const int32_t pair = (link.turn + i) % pairMax;
     Ring& ring = link.rings[2 * pair + 1];
     if (!ring.running()) continue;
     ring.wantNoKick(link.memory);
     for (;;) {
       if (chains == rxFrameMax || batch >= batchBytesMax) {
-        more = true;
+        more = full = true;
         link.turn = (pair + 1) % pairMax;
         break;
       }

@@ -13,6 +13,7 @@ export const FEATURE = {
   hostEcn: 13,
   mergeable: 15,
   status: 16,
+  controlQueue: 17,
   guestAnnounce: 21,
   multiqueue: 22,
   logAll: 26,

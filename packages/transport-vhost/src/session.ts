@@ -119,11 +119,13 @@ export class Session {
     this.#device = device
     this.#pairs = pairs
     this.#config = config
-    this.#sized = Array.from({ length: 2 * pairs }, () => false)
+    this.#sized = Array.from({ length: 2 * pairs + 1 }, () => false)
   }
 
   get #rings(): number {
-    return 2 * (this.#hasProtocol("multiqueue") ? this.#pairs : ONE_PAIR)
+    // The control queue comes after the pairs.
+    const control = this.#has(FEATURE.controlQueue) ? 1 : 0
+    return 2 * (this.#hasProtocol("multiqueue") ? this.#pairs : ONE_PAIR) + control
   }
 
   /** What was negotiated. */

@@ -132,7 +132,7 @@ void drain() {
 bool setUp() {
   if (!longs(16, {state & 0x9b21f})) return false;
   features = uint64_t{1} << 30 | uint64_t{1} << 32 | (oneIn(2) ? packedFeature : 0);
-  for (const uint32_t bit : {0, 1, 3, 15, 26, 28, 29}) features |= oneIn(2) ? uint64_t{1} << bit : 0;
+  for (const uint32_t bit : {0, 1, 3, 15, 17, 22, 26, 28, 29}) features |= oneIn(2) ? uint64_t{1} << bit : 0;
   if (features & 2) features |= oneIn(2) ? uint64_t{0x180} : 0;
   if (features & 1) features |= oneIn(2) ? uint64_t{0x1800} : 0;
   if (!longs(2, {features})) return false;
