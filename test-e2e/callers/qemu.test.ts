@@ -55,6 +55,7 @@ function passts(): number[] {
 async function boot(netdev: string): Promise<Guest> {
   const booted = await bootGuest({
     netdev,
+    sharedMemory: netdev.includes("vhost-user=on"),
     accel: "tcg",
     start: (command, options) => start(machine.asUser(command), options),
   })
@@ -201,6 +202,22 @@ describe("QEMU of testing, -netdev passt", () => {
       expect(await ended(booted.qemu, 5000)).toBe(true)
       await until("the end of passt", 5000, () => passts().length === 0)
       expect(readdirSync(folder).filter((name) => name.endsWith(".pid"))).toEqual([])
+    },
+    BOOT_MS,
+  )
+
+  test(
+    "over vhost-user: a guest online both ways; QEMU ends, and so does passt",
+    async () => {
+      const booted = await boot(`passt,id=net,path=${PASST},vhost-user=on,tcp-ports=8080:80`)
+      expect(await booted.must("wget -q -O - http://www/")).toBe(PAGE)
+      await expectPage("127.0.0.1:8080")
+      const [pid = 0, ...others] = passts()
+      expect(others).toEqual([])
+      expect(commandLine(pid)).toContain("--vhost-user")
+      booted.qemu.kill("SIGTERM")
+      expect(await ended(booted.qemu, 5000)).toBe(true)
+      await until("the end of passt", 5000, () => passts().length === 0)
     },
     BOOT_MS,
   )

@@ -22,6 +22,8 @@ export interface GuestOptions {
   readonly nic?: Nic
   /** Whether `socket` speaks vhost-user: the guest's memory is shared then. QEMU connects again when the socket closes. */
   readonly vhostUser?: boolean
+  /** Whether the guest's memory is a file that others may map: for a `netdev` of one's own that speaks vhost-user. */
+  readonly sharedMemory?: boolean
   /** Further properties of the card, as QEMU's -device has them: "csum=off,mq=on". */
   readonly card?: string
   /** Pairs of queues of a card behind vhost-user, 1 to 8; more than one needs "mq=on" in `card`. Default: 1. */
@@ -86,6 +88,8 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
     netdev === undefined ? ["-nic", "none"] : ["-netdev", netdev, "-device", deviceArgument(nic, options.mac, card)]
   if (options.vhostUser === true) {
     network.unshift("-chardev", `socket,id=front-end,path=${options.socket},reconnect=1`)
+  }
+  if (options.vhostUser === true || options.sharedMemory === true) {
     network.push("-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-machine", "memory-backend=ram")
   }
   const command = [
