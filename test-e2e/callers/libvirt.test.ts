@@ -156,6 +156,25 @@ describe.each(["testing"] as const)("%s", (release) => {
       expect(readLog(log)).toContain("passt")
     }, 150_000)
 
+    test.skipIf(!since(11_001))(
+      "a guest over vhost-user, both ways",
+      async () => {
+        const forward = "<portForward proto='tcp'><range start='8081' to='80'/></portForward>"
+        const network = `<interface type='vhostuser'><backend type='passt'/><model type='virtio'/>${forward}</interface>`
+        const booted = await libvirt.boot("shared", network)
+        try {
+          await booted.online()
+          expect(await booted.must("wget -q -O - http://www/")).toBe(PAGE)
+          await booted.must(`mkdir -p /www && echo "the guest's page" >/www/index.html && httpd -p 80 -h /www`)
+          expect(await ask(host, "http", "http://127.0.0.1:8081/")).toMatchObject({ text: GUEST_PAGE })
+          expect(passts(libvirt).some((pid) => commandLine(pid).includes("--vhost-user"))).toBe(true)
+        } finally {
+          await libvirt.virsh("destroy", "shared")
+        }
+      },
+      150_000,
+    )
+
     test("passt is the user's that QEMU is, without capabilities", () => {
       const [pid = 0, ...others] = passts(libvirt)
       expect(others).toEqual([])
