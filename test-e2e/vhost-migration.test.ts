@@ -115,7 +115,9 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user, migration${skipNote("
     await until("the reset", 15_000, async () => !(await connected()))
 
     expect(await guest.must("wget -q -O - http://www/", 60_000)).toBe(PAGE)
-    await guest.must("killall socat; (socat UDP6-RECVFROM:7,ipv6only=0,fork PIPE > /dev/null 2>&1 &) ; sleep 0.2")
+    await guest.must(
+      "kill $(cat /run/receiver); (socat UDP6-RECVFROM:7,ipv6only=0,fork PIPE > /dev/null 2>&1 &) ; sleep 1",
+    )
     expect(await ask(world.world, "udp", HOST.ipv4, 5001, "knock", 5000)).toMatchObject({ text: "knock" })
     for (const passt of [from, to]) expect(passt.process.exitCode).toBeNull()
   })
