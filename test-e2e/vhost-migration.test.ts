@@ -17,6 +17,9 @@ import type { World } from "../tools/world/world.ts"
 import { missing, skipNote } from "./lib/needs.ts"
 
 const LIMIT_MS = 240_000
+/** Further attempts, which the output tells: one in about ten migrations under QEMU 7.2 fails, its destination has been seen to end by itself,
+ * for a reason that is not known yet. */
+const RETRIES = 3
 /** Bytes per second of a migration that is to last. */
 const SLOW = 4 * 2 ** 20
 const DATAGRAMS = 40
@@ -54,7 +57,7 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user, migration${skipNote("
     { name: "split queues", card: "mq=off" },
     { name: "packed queues", card: "packed=on" },
     { name: "four pairs of queues", card: "mq=on", queues: 4 },
-  ])("$name", { timeout: 2 * LIMIT_MS }, async ({ card, queues = 1 }) => {
+  ])("$name", { timeout: 2 * LIMIT_MS, retry: RETRIES }, async ({ card, queues = 1 }) => {
     const scratch = scratchDirectory()
     const tag = `${process.pid}-${card.replaceAll(/\W/g, "")}`
     const monitor = join(scratch, `qmp-${tag}`)
