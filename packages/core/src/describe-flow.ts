@@ -16,6 +16,7 @@ import {
   OUR,
   PEER,
   PORT,
+  isSplicedKind,
 } from "./flow/table.ts"
 
 const NAMES: Readonly<Record<number, string>> = {
@@ -42,7 +43,7 @@ export function describeFlow(words: Int32Array, flow: number): string {
   const base = flow << FLOW_SHIFT
   const kind = words[base + KIND]!
   const name = `Flow ${flow} (${NAMES[kind] ?? "ended"})`
-  if (kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) {
+  if (isSplicedKind(kind)) {
     return `${name}: ${end(words, base + PEER)}, ${end(words, base + OUR)}`
   }
   const far = base + FAR

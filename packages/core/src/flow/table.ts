@@ -81,6 +81,11 @@ export const KIND_MEMBERSHIP = 9
 export const KIND_GROUP_PORT = 10
 const KINDS = 11
 
+/** Whether flows of this kind go between two kernels, past the link. */
+export function isSplicedKind(kind: number): boolean {
+  return kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT
+}
+
 /** The guest's side of a flow; the key is (kind, GUEST, FAR). */
 export const SIDE_GUEST = 0
 /** The socket's side; the key is (kind, PEER, OUR). Indexed for datagrams that arrive on listening sockets. */

@@ -28,11 +28,10 @@ import {
   KIND_TCP,
   KIND_TCP_SPLICE,
   KIND_UDP,
-  KIND_UDP_SPLICE_IN,
-  KIND_UDP_SPLICE_OUT,
   PEER,
   PORT,
   SCOPE,
+  isSplicedKind,
 } from "../flow/table.ts"
 import { FRAME_ELSEWHERE } from "../frames.ts"
 import { FLOW_MAX } from "../limits.ts"
@@ -314,7 +313,7 @@ export class Gate {
   #place(base: number, direction: number, protocol: number): void {
     const w = this.#ctx.words
     const kind = w[base + KIND]!
-    const isSplice = kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT
+    const isSplice = isSplicedKind(kind)
     // A spliced flow from the namespace: its target is the host's.
     this.#remote = base + (isSplice && direction === DIRECTION_OUT ? GUEST : PEER)
     if (protocol === PROTOCOL_ICMP) this.#port = 0
@@ -454,7 +453,7 @@ export class Gate {
     const base = flow << FLOW_SHIFT
     const kind = w[base + KIND]!
     if (kind === KIND_GROUP) return false
-    const isSplice = kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT
+    const isSplice = isSplicedKind(kind)
     const target = base + (isSplice || direction === DIRECTION_IN ? GUEST : PEER)
     const family = isSplice || direction === DIRECTION_IN ? GUEST_FAMILY : HOST_FAMILY
     if (address !== null) {
@@ -474,7 +473,7 @@ export class Gate {
     const w = this.#ctx.words
     const base = flow << FLOW_SHIFT
     const kind = w[base + KIND]!
-    const isSplice = kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT
+    const isSplice = isSplicedKind(kind)
     const isTcp = kind === KIND_TCP || kind === KIND_TCP_SPLICE
     return {
       flow,

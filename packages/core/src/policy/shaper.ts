@@ -6,7 +6,7 @@
  * Datagrams to the guest wait in their socket; those of the guest that are too many are dropped.
  */
 import type { Context } from "../context.ts"
-import { FLOW_SHIFT, KIND, KIND_TCP_SPLICE, KIND_UDP_SPLICE_IN, KIND_UDP_SPLICE_OUT } from "../flow/table.ts"
+import { FLOW_SHIFT, KIND, isSplicedKind } from "../flow/table.ts"
 import { FLOW_MAX } from "../limits.ts"
 import type { RateLimit } from "./rule.ts"
 
@@ -89,7 +89,7 @@ export class Shaper {
       this.#isListed[flow] = 0
       if (this.limited[flow] === 0) continue
       const kind = words[(flow << FLOW_SHIFT) + KIND]!
-      if (kind === KIND_TCP_SPLICE || kind === KIND_UDP_SPLICE_IN || kind === KIND_UDP_SPLICE_OUT) spliceWork.add(flow)
+      if (isSplicedKind(kind)) spliceWork.add(flow)
       else work.add(flow)
     }
   }
