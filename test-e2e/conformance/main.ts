@@ -123,6 +123,10 @@ async function outside(): Promise<number> {
   const began = performance.now()
   const results = await runInSandbox(chosen(options), options)
   const count = (verdict: string): number => results.filter((result) => result.verdict === verdict).length
+  // Once more at the end, where they are seen.
+  for (const { id, verdict, message } of results) {
+    if (verdict === "fail") process.stdout.write(`failed: ${id}: ${message}\n`)
+  }
   const seconds = ((performance.now() - began) / 1000).toFixed(0)
   process.stdout.write(`${count("pass")} passed, ${count("fail")} failed, ${count("absent")} absent, in ${seconds} s\n`)
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(results, undefined, 2)}\n`)

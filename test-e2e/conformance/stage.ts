@@ -312,6 +312,13 @@ export class Stage {
     return { guest, peer, pid, isAlive: () => isAlive(pid), log: () => readFileSync(logFile, "utf8") }
   }
 
+  /** @returns how many processes of the check were there: until they are gone their ports are taken. */
+  #killLeftovers(): number {
+    const leftovers = processesIn(this.host).filter((pid) => !this.slot.residents.has(pid))
+    leftovers.forEach(killed)
+    return leftovers.length
+  }
+
   /** Ends and undoes all that the check has made. Fails if the passt that checks share has ended. */
   async close(): Promise<void> {
     for (const undo of this.#undo.reverse()) {
@@ -321,20 +328,21 @@ export class Stage {
         // What a failed check could not make can't be undone.
       }
     }
-    for (const pid of processesIn(this.host)) {
-      if (this.slot.residents.has(pid)) continue
-      try {
-        process.kill(pid, "SIGKILL")
-      } catch {
-        // It has just ended.
-      }
-    }
+    await until("the end of what the check has started", 10_000, () => this.#killLeftovers() === 0)
     await Promise.all([this.hostPeer.clear(), this.worldPeer.clear()])
     rmSync(this.folder, { recursive: true, force: true })
     const { shared } = this.slot
     if (shared === undefined || isAlive(shared.process.pid!)) return
     delete this.slot.shared
     throw new Error(`passt has ended: ${shared.log().slice(-300)}`)
+  }
+}
+
+function killed(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL")
+  } catch {
+    // It has just ended.
   }
 }
 

@@ -141,7 +141,11 @@ const checks: readonly Check[] = [
       guest.sendUdp(SERVER.ipv4, 0, "to zero")
       guest.sendUdp(SERVER.ipv4, PORT.echo, "from zero", { sourcePort: 0 })
       equal((await guest.askUdp(SERVER.ipv4, PORT.echo, "hello")).udp!.payload.toString(), "hello")
-      deepEqual((await guest.fence()).length, 0)
+      // Answers, echoes or errors. What passt has to tell others that share it may come as well.
+      const answers = (await guest.fence()).filter(
+        ({ udp, icmp }) => udp?.sourcePort === 0 || udp?.destinationPort === 0 || icmp?.type === 3,
+      )
+      deepEqual(answers.length, 0)
     },
   },
   {
@@ -201,7 +205,8 @@ const checks: readonly Check[] = [
       const ends = { source: HOST.ipv4, destination: SERVER.ipv4 }
       for (const type of [0, 5, 13, 42]) guest.sendIp(icmp({ ...ends, type }, echoBody(5, 5, "x")))
       await guest.ping(SERVER.ipv4, 78, 1, "x")
-      deepEqual((await guest.fence()).filter((packet) => packet.icmp?.type !== 8).filter(({ icmp: m }) => m).length, 0)
+      const messages = (await guest.fence()).filter((packet) => packet.ip?.version === 4 && packet.icmp !== undefined)
+      deepEqual(messages.filter((packet) => packet.icmp!.type !== 8).length, 0)
     },
   },
   {
@@ -218,7 +223,8 @@ const checks: readonly Check[] = [
       const guest = await t.guest(["--no-icmp"])
       guest.sendEcho(SERVER.ipv4, 80, 1, "x")
       await guest.askUdp(SERVER.ipv4, PORT.echo, "hello")
-      deepEqual((await guest.fence()).filter((packet) => packet.icmp !== undefined).length, 0)
+      const replies = (await guest.fence()).filter((packet) => packet.ip?.version === 4 && packet.icmp?.type === 0)
+      deepEqual(replies.length, 0)
     },
   },
 ]

@@ -2,21 +2,28 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict"
 import { HOST, ROUTER } from "../../../tools/world/addresses.ts"
 import type { Area, Check } from "../check.ts"
+import { isFlowPort } from "../guest.ts"
 import type { Stage } from "../stage.ts"
 
-/** What passt listens on in the host's namespace, as "ADDRESS:PORT", sorted. */
+const portOf = (address: string): number => Number(address.split(":").at(-1))
+
+/**
+ * What passt listens on in the host's namespace, as "ADDRESS:PORT", sorted. Datagram sockets of flows look the same to ss;
+ * the passt that checks share can have some.
+ */
 async function listening(t: Stage, protocol: "tcp" | "udp" = "tcp"): Promise<string[]> {
   const text = await t.host.must(["ss", "-Hnl", `--${protocol}`])
   return text
     .split("\n")
     .filter((line) => line.trim() !== "")
     .map((line) => line.trim().split(/\s+/)[3]!)
+    .filter((address) => !isFlowPort(portOf(address)))
     .toSorted()
 }
 
 /** The ports among them. */
 async function ports(t: Stage, protocol: "tcp" | "udp" = "tcp"): Promise<number[]> {
-  const all = (await listening(t, protocol)).map((address) => Number(address.split(":").at(-1)))
+  const all = (await listening(t, protocol)).map(portOf)
   return [...new Set(all)].toSorted((one, other) => one - other)
 }
 
