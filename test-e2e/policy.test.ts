@@ -1,6 +1,6 @@
 // A policy between real clients and servers, behind the seal: allow-lists by address and by name, refusals and silence, redirections and
 // rate limits, over TCP, UDP and ICMP; rules that are replaced while traffic flows, and files with mistakes.
-import { mkdtempSync, renameSync, writeFileSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { parseOpenMetrics } from "../packages/control/src/test-support/openmetrics.ts"
@@ -191,6 +191,19 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy${skipNote("tun")}`, () =>
     await until("the message", 10_000, () => stage.passt.log().includes("the old rules stay"))
     expect(stage.passt.log()).toMatch(/policy\.json: line 1: .*; the old rules stay/)
     expect(await ask(stage.guest, "tcp", SERVER.ipv4, PORT.echo, "still")).toMatchObject({ text: "still" })
+  })
+
+  test("the process that opens the file for that is sealed", () => {
+    const openers = readdirSync("/proc").filter(
+      (entry) => /^\d+$/.test(entry) && readFileSync(`/proc/${entry}/comm`, "latin1") === "passt-policy\n",
+    )
+    expect(openers.length).toBeGreaterThan(0)
+    for (const pid of openers) {
+      const status = readFileSync(`/proc/${pid}/status`, "latin1")
+      expect(status).toMatch(/^CapEff:\t0+\nCapBnd:/m)
+      expect(status).toMatch(/^NoNewPrivs:\t1\nSeccomp:\t2$/m)
+      expect(readdirSync(`/proc/${pid}/fd`).length).toBeLessThanOrEqual(4)
+    }
   })
 
   test("new rules end what they don't allow, if they say so", async () => {

@@ -36,7 +36,7 @@ constexpr uint32_t lowWord(uint32_t argument) {
 inline constexpr uint16_t endMark = 0xffff;
 constexpr sock_filter blockEnd(uint32_t conditions) { return {endMark, 0, 0, conditions}; }
 
-// The launcher's watcher has a list of its own.
+// Processes of the launcher have lists of their own: nothing here may be shared between files of one program.
 #ifndef FILTER_BLOCKS
 #define FILTER_BLOCKS "filter-blocks.h"
 #endif
@@ -46,7 +46,7 @@ constexpr sock_filter blockEnd(uint32_t conditions) { return {endMark, 0, 0, con
 inline constexpr size_t filterMax = 2048;
 
 /** Strings together the blocks whose conditions hold. @returns the number of instructions */
-inline size_t assemble(sock_filter* filter, uint32_t conditions) {
+static inline size_t assemble(sock_filter* filter, uint32_t conditions) {
   size_t length = 0;
   filter[length++] = BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch));
   filter[length++] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, filterArchitecture, 1, 0);

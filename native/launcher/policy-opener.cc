@@ -12,6 +12,7 @@
 #include "descriptors.h"
 #include "helper.h"
 #include "namespaces.h"
+#include "policy-seal.h"
 
 namespace launcher {
 namespace {
@@ -19,10 +20,13 @@ namespace {
 /** @returns a descriptor of the regular file, or -errno */
 int openRegular(const std::string& path) {
   // A named pipe must not hold us up.
+  // seccomp: openat(_, _, O_ACCMODE+O_CREAT+O_TRUNC:O_RDONLY)
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (fd < 0) return -errno;
   struct stat status {};
+  // seccomp: fstat newfstatat
   if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+    // seccomp: close
     close(fd);
     return -EINVAL;
   }
@@ -48,14 +52,17 @@ void answer(int fd) {
   }
   ssize_t sent;
   do {
+    // seccomp: sendmsg
     sent = sendmsg(helperPeer, &message, MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
+  // seccomp: exit_group
   if (sent < 0) _exit(1);
 }
 
 [[noreturn]] void serve(const std::string& path) {
   for (;;) {
     char request;
+    // seccomp: read
     const ssize_t got = read(helperPeer, &request, 1);
     if (got < 0 && errno == EINTR) continue;
     // The program has ended.
@@ -82,6 +89,7 @@ int startPolicyOpener(const Command& command, int argc, char** argv) {
   const pid_t pid = fork();
   if (pid == 0) {
     becomeHelper(command, ends[1], command.program == Program::pasta ? "pasta-policy" : "passt-policy", argc, argv);
+    sealOpener();
     serve(path);
   }
   close(ends[1]);

@@ -3,10 +3,7 @@
 
 namespace launcher {
 
-/**
- * From here on: no other system calls than those that the comments beside them name, no memory from the kernel, and of file systems only
- * reading. Where the kernel lacks one of these, the others hold. Any other call ends the process.
- */
+/** helper-seal.h, with the calls that the comments in resolver-*.cc name. */
 void sealWatcher();
 
 }  // namespace launcher

@@ -81,7 +81,7 @@ export function header(calls: readonly Call[]): string {
     const symbol = architecture === "x86-64" ? "__x86_64__" : "__aarch64__"
     return `#if defined(${symbol})
 inline constexpr uint32_t filterArchitecture = ${architecture === "x86-64" ? "AUDIT_ARCH_X86_64" : "AUDIT_ARCH_AARCH64"};
-inline constexpr sock_filter filterBlocks[] = {
+constexpr sock_filter filterBlocks[] = {
 ${table(calls, architecture)}
 };
 #endif`

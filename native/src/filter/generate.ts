@@ -10,6 +10,7 @@ const folder = join(native, "build/generated")
 const TARGETS = {
   "filter-blocks.h": "cpp/*.{cc,h}",
   "watcher-blocks.h": "launcher/resolver-*.{cc,h}",
+  "opener-blocks.h": "launcher/policy-*.{cc,h}",
 }
 
 mkdirSync(folder, { recursive: true })
