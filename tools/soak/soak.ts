@@ -256,7 +256,8 @@ class Guest {
     if (flags & frames.RST) this.finished++
     else if (flags & frames.SYN) {
       const segment = { fromPort, toPort, sequence, acknowledged: acknowledged + 1, flags: frames.ACK }
-      this.replies.push(frames.tcp(GUEST, FAR, segment, Buffer.from("hello")))
+      // Data in the segment that establishes a connection are lost on the reference, and nothing is sent twice here.
+      this.replies.push(frames.tcp(GUEST, FAR, segment), frames.tcp(GUEST, FAR, segment, Buffer.from("hello")))
     } else if (payload > 0) {
       this.finished++
       this.replies.push(frames.tcp(GUEST, FAR, { fromPort, toPort, sequence, acknowledged: 0, flags: frames.RST }))

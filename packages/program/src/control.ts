@@ -14,7 +14,7 @@ import {
   PestoServer,
 } from "@passt/control"
 import { type Engine, LatencyHistogram } from "@passt/core"
-import { errnoText, type Logger } from "@passt/host"
+import { elapsedMs, errnoText, type Logger } from "@passt/host"
 import type { NativeKernel } from "@passt/native"
 import { externalRef } from "./assemble.ts"
 import type { Chore, Chores } from "./chores.ts"
@@ -87,7 +87,7 @@ function listenOn(server: EventServer, path: string, name: string, chores: Chore
 /** What calls and metrics are about; begins to measure. */
 function makeContext(control: ControlOptions, forwards: Forwards): ControlContext {
   const { engine, kernel, options, program, chores } = control
-  const began = performance.now()
+  const began = elapsedMs()
   engine.latency = new LatencyHistogram()
   const collections = new CollectionCounter(kernel.now())
   chores.add(collections)
@@ -97,7 +97,7 @@ function makeContext(control: ControlOptions, forwards: Forwards): ControlContex
     capture: new Capture(kernel, options.pcapFile !== null),
     program,
     version: VERSION,
-    uptimeSeconds: () => Math.round(performance.now() - began) / 1000,
+    uptimeSeconds: () => Math.round(elapsedMs() - began) / 1000,
     collections: () => collections.read(),
   }
 }

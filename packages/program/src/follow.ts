@@ -17,6 +17,7 @@ import type { CommonOptions } from "@passt/cli"
 import {
   describeHost,
   differences,
+  elapsedMs,
   former,
   HostError,
   type HostConfig,
@@ -186,7 +187,7 @@ export class HostFollower implements Chore {
   }
 
   #look(now: number): void {
-    const began = performance.now()
+    const began = elapsedMs()
     let snapshot: Snapshot
     let host: HostConfig
     try {
@@ -209,7 +210,7 @@ export class HostFollower implements Chore {
       }
       this.#signature = signature
     }
-    this.#restUntil = (now + Math.ceil((performance.now() - began) * LOOK_SHARE)) | 0
+    this.#restUntil = (now + Math.ceil((elapsedMs() - began) * LOOK_SHARE)) | 0
   }
 
   #lookAgainAfter(now: number, ms: number): void {

@@ -1,5 +1,5 @@
 /** The seal: from here on no system calls but a few, and no memory. docs/security.md tells what that is against. */
-import { errnoText, type Logger } from "@passt/host"
+import { elapsedMs, errnoText, type Logger } from "@passt/host"
 import { canSeal, seal } from "@passt/native"
 import { StartError } from "./error.ts"
 
@@ -17,6 +17,6 @@ export function requireSeal(): void {
 
 /** @param conditions which calls the program will make @param name of the program @throws StartError */
 export function closeSeal(logger: Logger, name: string, conditions: readonly Condition[]): void {
-  const result = seal(conditions, { ...logger.witness, name, elapsedMs: performance.now() })
+  const result = seal(conditions, { ...logger.witness, name, elapsedMs: elapsedMs() })
   if (result < 0) throw new StartError(`Couldn't seal the process: ${errnoText(-result)}`)
 }

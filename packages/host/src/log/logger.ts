@@ -6,6 +6,7 @@
  * carries no level and, except in debug and trace, no time: callers show it to users as it is.
  */
 import { writeSync } from "node:fs"
+import { elapsedMs } from "./elapsed.ts"
 import { LEVEL } from "./levels.ts"
 import type { Level } from "./levels.ts"
 import { singleLine, timestamp } from "./line.ts"
@@ -40,7 +41,7 @@ export class Logger {
 
   constructor(options: LoggerOptions = {}) {
     this.level = options.level ?? LEVEL.info
-    this.#clock = options.clock ?? (() => performance.now())
+    this.#clock = options.clock ?? elapsedMs
     this.#stderr = options.stderr ?? writeStderr
   }
 
