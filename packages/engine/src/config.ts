@@ -32,7 +32,10 @@ export type GuestLink =
 /** Ports of the host that lead to the guest. */
 export interface ForwardConfig {
   readonly protocol: "tcp" | "udp"
-  /** As `--tcp-ports` and `--udp-ports` take them: "8080:80", "127.0.0.1/2222:22", "5000-5009,~5005", "%eth0/all". */
+  /**
+   * As `--tcp-ports` and `--udp-ports` take them: "8080:80", "127.0.0.1/2222:22", "5000-5009,~5005", "%eth0/all". Besides, "0:80" and
+   * "127.0.0.1/0:80" stand for any port that is free: `Forward.first` tells which.
+   */
   readonly ports: string
 }
 

@@ -6,7 +6,16 @@ import { connect, createServer, type Server } from "node:net"
 import { subscribe, unsubscribe } from "node:diagnostics_channel"
 import { type AddressInfo } from "node:net"
 import { afterEach, describe, expect, it } from "vitest"
-import { CHANNELS, createEngine, type Engine, type EngineEvent, type Flow, MemoryLink, startEngine } from "./index.ts"
+import {
+  CHANNELS,
+  createEngine,
+  type Engine,
+  type EngineEvent,
+  type Flow,
+  type Forward,
+  MemoryLink,
+  startEngine,
+} from "./index.ts"
 import { TinyGuest } from "./test-support/tiny-guest.ts"
 
 const GUEST = "192.0.2.15"
@@ -164,6 +173,24 @@ describe("forwards", () => {
     await expect(engine.addForward({ ...forwarded, ports: "80:x" })).rejects.toThrow(/^forward.ports: /)
   })
 
+  it("get a free port for port 0, of each protocol and address", async () => {
+    const { engine } = await running()
+    for (const protocol of ["tcp", "udp"] as const) {
+      for (const address of ["", "127.0.0.1/", "%lo/"]) {
+        const results = await engine.addForward({ protocol, ports: `${address}0:80` })
+        expect(results).toEqual([expect.objectContaining({ error: "", open: 1 })])
+        expect(results[0]!.first).toBeGreaterThan(1023)
+        expect(results[0]!.rule).toMatch(/=> {2}80$/)
+      }
+    }
+    expect(new Set(engine.forwards().map(({ first }) => first)).size).toBeGreaterThan(1)
+    const impossible = { protocol: "tcp", ports: "198.51.100.99/0:80" } as const
+    await expect(engine.addForward(impossible)).rejects.toThrow(/^forward.ports: no free port: .*EADDRNOTAVAIL/)
+    for (const ports of ["0", "0-5:80-85", "0:0", "127.0.0.1/0"]) {
+      await expect(engine.addForward({ protocol: "tcp", ports })).rejects.toThrow(/^forward.ports: /)
+    }
+  })
+
   it("of thousands of ports leave the loop to others", async () => {
     const { engine } = await running()
     let rounds = 0
@@ -176,13 +203,7 @@ describe("forwards", () => {
 
   it("bring connections to the guest", async () => {
     const { engine, link } = await running()
-    const [{ first }] = (await Promise.any(
-      [23_001, 23_002, 23_003].map(async (port) => {
-        const results = await engine.addForward({ protocol: "tcp", ports: `127.0.0.1/${port}:7` })
-        if (results[0]!.error) throw new Error(results[0]!.error)
-        return results
-      }),
-    )) as [{ first: number }]
+    const [{ first }] = (await engine.addForward({ protocol: "tcp", ports: "127.0.0.1/0:7" })) as [Forward]
     const syn = new Promise<number>((resolve) => {
       link.onFrame = (frame) => {
         if (frame[23] === 6 && frame[47] === 2) resolve((frame[36]! << 8) | frame[37]!)

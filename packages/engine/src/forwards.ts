@@ -3,6 +3,10 @@ import { ConfigError as CliError } from "@passt/cli"
 import type { Forwards, Pending } from "@passt/control"
 import type { ForwardConfig } from "./config.ts"
 import { ConfigError, EngineError } from "./config-error.ts"
+import { asksForFreePort, withFreePort } from "./free-port.ts"
+
+/** How often another free port is asked for, when somebody else was quicker. */
+const FREE_PORT_ATTEMPTS = 8
 
 /** One rule: ports in a row that lead to the guest. */
 export interface Forward {
@@ -40,6 +44,17 @@ export class ForwardTable {
   }
 
   async add(field: string, { protocol, ports }: ForwardConfig): Promise<Forward[]> {
+    if (!asksForFreePort(ports)) return this.#add(field, protocol, ports)
+    for (let attempt = 1; ; attempt++) {
+      const spec = await withFreePort(protocol, ports).catch((error: Error) => {
+        throw new ConfigError(`${field}.ports`, `no free port: ${error.message}`)
+      })
+      const results = await this.#add(field, protocol, spec)
+      if (results.every(({ error }) => error === "") || attempt === FREE_PORT_ATTEMPTS) return results
+    }
+  }
+
+  async #add(field: string, protocol: "tcp" | "udp", ports: string): Promise<Forward[]> {
     let rules
     try {
       rules = ports === "none" ? [] : this.#forwards.parse(protocol, "host", ports)
