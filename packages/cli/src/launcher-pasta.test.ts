@@ -188,8 +188,8 @@ describe.runIf(possible)("a command to spawn", () => {
   })
 
   it("sees its own processes, and may ping", () => {
-    const { output } = run(["sh", "-c", "ls /proc | grep -c '^[0-9]'; cat /proc/sys/net/ipv4/ping_group_range"])
-    expect(output.trim().split("\n")).toEqual(["3", "0\t0"])
+    const { output } = run(["sh", "-c", "echo /proc/[0-9]*; cat /proc/sys/net/ipv4/ping_group_range"])
+    expect(output.trim().split("\n")).toEqual(["/proc/1", "0\t0"])
   })
 
   it("does not start without the program's word", () => {
