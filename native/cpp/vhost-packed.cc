@@ -25,13 +25,13 @@ static_assert(sizeof(PackedDescriptor) == descriptorBytes);
 constexpr uint32_t ticketEntriesShift = 16;
 
 void PackedQueue::setBase(uint16_t word) {
-  next_ = used_ = published_ = PackedPlace::of(word);
+  next_ = seen_ = used_ = published_ = PackedPlace::of(word);
   pending_ = false;
 }
 
-bool PackedQueue::available(int order) const {
-  const uint16_t flags = load16(entry(next_.index) + flagsOffset, order);
-  return ((flags & descriptorAvailable) != 0) == next_.wrap && ((flags & descriptorUsed) != 0) != next_.wrap;
+bool PackedQueue::available(PackedPlace at) const {
+  const uint16_t flags = load16(entry(at.index) + flagsOffset, __ATOMIC_ACQUIRE);
+  return ((flags & descriptorAvailable) != 0) == at.wrap && ((flags & descriptorUsed) != 0) != at.wrap;
 }
 
 /** Adds the descriptors of an indirect table: all of them, in their order (section 2.8.7). */
@@ -51,7 +51,10 @@ bool PackedQueue::table(const GuestMemory& memory, uint64_t address, uint32_t le
 }
 
 Taken PackedQueue::take(const GuestMemory& memory, Chain* chain, iovec* pieces, int32_t most, bool* broken) {
-  if (!available(__ATOMIC_ACQUIRE)) return Taken::nothing;
+  if (!available(next_)) {
+    seen_ = next_;
+    return Taken::nothing;
+  }
   *chain = {};
   ChainPieces buffers(memory, chain, pieces, most);
   bool sane = true;
@@ -133,13 +136,13 @@ void PackedQueue::wantNoKick(GuestMemory& memory) {
 }
 
 bool PackedQueue::wantKick(GuestMemory& memory) {
-  if (parts_.eventIndex) store16(parts_.device + eventPlace, next_.word());
+  if (parts_.eventIndex) store16(parts_.device + eventPlace, seen_.word());
   // After the place that they tell of.
   __atomic_store_n(reinterpret_cast<uint16_t*>(parts_.device + eventFlags),
                    parts_.eventIndex ? eventsAtPlace : eventsOn, __ATOMIC_RELEASE);
   if (parts_.logged && memory.logging()) memory.written(parts_.device, eventBytes);
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  return available(__ATOMIC_ACQUIRE);
+  return available(seen_);
 }
 
 }  // namespace passt

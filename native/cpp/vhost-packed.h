@@ -75,12 +75,14 @@ class PackedQueue {
 
  private:
   uint8_t* entry(uint32_t index) const { return parts_.descriptors + descriptorBytes * index; }
-  bool available(int order) const;
+  bool available(PackedPlace at) const;
   bool table(const GuestMemory& memory, uint64_t address, uint32_t length, ChainPieces& buffers) const;
   bool wantsCall(PackedPlace before) const;
 
   const QueueParts& parts_;
   PackedPlace next_;
+  /** Where `take` has found nothing: beyond `next_` after `rewind`, when what there was did not suffice. */
+  PackedPlace seen_;
   PackedPlace used_;
   /** Where the batch that the driver has not been shown yet begins, and the flags that will show it. */
   PackedPlace published_;

@@ -23,6 +23,8 @@ export interface MeasureOptions {
   txQueueLength: number
   /** Buffers of each virtqueue. */
   queueEntries: number
+  queuePairs: number
+  packedQueues: boolean
   napi: boolean
   pin: boolean
   observation: Observation

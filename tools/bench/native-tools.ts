@@ -10,8 +10,13 @@ import { join } from "node:path"
 const HERE: string = import.meta.dirname
 const BUILD: string = join(HERE, "build")
 
+/** The driver's side of virtqueues, which the bridge has in common with the front-end of the tests. */
+const FRONT_END: string = join(HERE, "../vhost-frontend")
+
 /** Which programs there are; each is a folder of C++ files beside this file. */
 export type NativeTool = "bridge" | "traffic"
+
+const filesOf = (folder: string): string[] => readdirSync(folder).map((name) => join(folder, name))
 
 const isStale = (program: string, sources: string[]): boolean => {
   if (!existsSync(program)) return true
@@ -27,8 +32,8 @@ const isStale = (program: string, sources: string[]): boolean => {
  */
 export const buildNativeTool = (tool: NativeTool): string => {
   const program = join(BUILD, tool)
-  const folder = join(HERE, tool)
-  const files = readdirSync(folder).map((name) => join(folder, name))
+  const shared = tool === "bridge" ? filesOf(FRONT_END).filter((name) => !name.endsWith("main.cc")) : []
+  const files = [...filesOf(join(HERE, tool)), ...shared]
   if (!isStale(program, files)) return program
   mkdirSync(BUILD, { recursive: true })
   // Renamed at the end, so that two builds at once never leave half a file under the name that is run.

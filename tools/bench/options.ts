@@ -32,6 +32,8 @@ Measures passt, or pasta, beside reference binaries, in namespaces of its own, a
   --rate N          datagrams per second of a flood (default: as many as possible)
   --txqueuelen N    frames that the guest's interface holds for the bridge (default: 1000)
   --queue N         buffers of each virtqueue, a power of two (default: 256, as QEMU's network card has unless told otherwise)
+  --pairs N         pairs of virtqueues, up to 8 (default: 1)
+  --packed          virtqueues of the packed layout, which the reference does not know
   --pin             guest and bridge on the first processor, passt and its peers on the second: what an exchange takes
                     depends on where the scheduler puts each of them, by a factor of three from run to run
   --napi            let the guest's kernel coalesce received frames
@@ -56,6 +58,9 @@ export interface Options {
   txQueueLength: number
   /** Buffers of each virtqueue. */
   queueEntries: number
+  /** Pairs of virtqueues. */
+  queuePairs: number
+  packedQueues: boolean
   napi: boolean
   pin: boolean
   json: string | undefined
@@ -111,6 +116,8 @@ const FLAGS = {
   rate: { type: "string", default: "0" },
   txqueuelen: { type: "string", default: "1000" },
   queue: { type: "string", default: "256" },
+  pairs: { type: "string", default: "1" },
+  packed: { type: "boolean", default: false },
   napi: { type: "boolean", default: false },
   pin: { type: "boolean", default: false },
   json: { type: "string" },
@@ -160,6 +167,8 @@ export const parseOptions = (args: string[]): Options | undefined => {
     datagramRate: numberOf("rate", values.rate, 0, 1e9),
     txQueueLength: integerOf("txqueuelen", values.txqueuelen, 1, 1_000_000),
     queueEntries: integerOf("queue", values.queue, 32, 1024),
+    queuePairs: integerOf("pairs", values.pairs, 1, 8),
+    packedQueues: values.packed,
     napi: values.napi,
     pin: values.pin,
     json: values.json,

@@ -71,6 +71,8 @@ export interface WorldOptions {
   mtu: number
   txQueueLength: number
   queueEntries: number
+  queuePairs: number
+  packedQueues: boolean
   /** Hand frames to the guest's kernel through NAPI. */
   napi: boolean
   /** Keep the guest's programs on the first processor, and passt and its peers on the second. */
@@ -134,7 +136,10 @@ export const openWorld = async (options: WorldOptions): Promise<World> => {
     const passt = start(host.inside([...options.passt, ...passtOptions, "-t", port, "-u", port]))
     const bridgeOptions = ["--with-parent", "--wait", String(START_MS_MAX), "--socket", socket]
     if (options.napi) bridgeOptions.push("--napi")
-    if (options.link === "vhost-user") bridgeOptions.push("--vhost-user", "--queue", String(options.queueEntries))
+    if (options.link === "vhost-user") {
+      bridgeOptions.push("--vhost-user", "--queue", String(options.queueEntries), "--pairs", String(options.queuePairs))
+      if (options.packedQueues) bridgeOptions.push("--packed")
+    }
     bridgeOptions.push("--mtu", String(options.mtu), "--txqueuelen", String(options.txQueueLength))
     const bridge = start(guest.inside([options.bridge, ...bridgeOptions]))
     const passtOutput = lineReader(passt.stdout!)

@@ -1,15 +1,21 @@
 /**
  * A vhost-user front-end without a machine: driver and virtqueues in a file of memory, frames on standard input and output.
  *
- * usage: vhost-frontend SOCKET FEATURES       FEATURES in hexadecimal; of these, what the back-end offers
+ * usage: vhost-frontend SOCKET FEATURES [PAIRS]     FEATURES in hexadecimal: of these, what the back-end offers, packed queues included; PAIRS of
+ *                                                   queues, with the feature for several
  *
- * Each frame follows its length (four bytes, big-endian) and is preceded by virtio's header (twelve bytes, or ten without VERSION_1 and
- * MRG_RXBUF). A length of zero on standard input is answered by one on standard output, when all frames before it are in the queue, and all
- * that came meanwhile has been written.
+ * On both pipes everything follows four bytes: for what it is, and three for its length, big-endian.
+ *
+ * ```
+ *   0 to 7   a frame on that pair of queues, behind virtio's header (twelve bytes, or ten without VERSION_1 and MRG_RXBUF). A length of zero on
+ *            standard input is answered by one on standard output, when all frames before it are in the queue, and all that came meanwhile
+ *            has been written
+ *   254      a message: its request (four bytes, little-endian) and payload; answered by the payload of the back-end's reply
+ *   255      a command for the control queue: bytes of room for the answer, bytes of each piece that the command is in (0: one piece), the
+ *            command; answered by the answer
+ * ```
  */
 #include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -21,105 +27,31 @@
 #include <cstring>
 #include <vector>
 
-namespace {
+#include "fail.h"
+#include "front-end.h"
 
-constexpr uint64_t mergeable = 1u << 15, indirect = 1u << 28, eventIndex = 1u << 29, protocolFeatures = 1u << 30;
-constexpr uint64_t version1 = uint64_t{1} << 32;
-constexpr uint32_t entries = 1024;
-constexpr uint64_t slotBytes = 68 << 10, smallBytes = 4096;
-constexpr uint64_t ringBytes = 64 << 10;
-constexpr uint64_t memoryBytes = 2 * ringBytes + 2 * entries * slotBytes;
-constexpr uint64_t guestBase = 0x100000;
+using Bytes = std::vector<uint8_t>;
 
-[[noreturn]] void fail(const char* what) {
-  perror(what);
+void fail(const std::string& what) {
+  if (errno != 0) {
+    perror(what.c_str());
+  } else {
+    fprintf(stderr, "vhost-frontend: %s\n", what.c_str());
+  }
   exit(1);
 }
 
-struct Descriptor {
-  uint64_t address;
-  uint32_t length;
-  uint16_t flags, next;
-};
-struct Used {
-  uint32_t head, written;
-};
+namespace {
 
-uint8_t* memory;
-int control = -1;
+constexpr uint8_t MESSAGE = 254, COMMAND = 255;
+constexpr uint16_t ENTRIES = 1024;
+/** Of a command, so that its pieces fit the queue. */
+constexpr size_t COMMAND_BYTES_MAX = 4096;
+constexpr int PIECES_MAX = 64;
 
-/** One queue, and the memory of its buffers: a slot for each entry. */
-struct Queue {
-  uint32_t index;
-  uint64_t at, slots;
-  int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  uint16_t offered = 0, seen = 0;
-  std::vector<uint16_t> free;
-
-  explicit Queue(uint32_t index) : index(index), at(index * ringBytes), slots(2 * ringBytes + index * entries * slotBytes) {
-    for (uint32_t i = 0; i < entries; i++) free.push_back(static_cast<uint16_t>(i));
-  }
-  Descriptor* descriptors() const { return reinterpret_cast<Descriptor*>(memory + at); }
-  uint16_t* available() const { return reinterpret_cast<uint16_t*>(memory + at + 0x5000); }
-  uint8_t* used() const { return memory + at + 0x8000; }
-  uint16_t usedIndex() const { return __atomic_load_n(reinterpret_cast<uint16_t*>(used() + 2), __ATOMIC_ACQUIRE); }
-  uint64_t slot(uint16_t i) const { return slots + i * slotBytes; }
-  void offer(uint16_t head) {
-    available()[2 + offered % entries] = head;
-    offered++;
-    __atomic_store_n(available() + 1, offered, __ATOMIC_RELEASE);
-  }
-  /** Kicks always: the back-end may be kicked for nothing. */
-  void ring() const {
-    const uint64_t one = 1;
-    if (write(kick, &one, 8) < 0) fail("kick");
-  }
-  void wantCalls() const {
-    available()[2 + entries] = seen;
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  }
-  void calm() const {
-    uint64_t count;
-    while (read(call, &count, 8) > 0) {
-    }
-  }
-};
-
-void message(uint32_t request, const void* payload, uint32_t size, int fd = -1) {
-  struct {
-    uint32_t request, flags, size;
-    uint8_t payload[64];
-  } out = {request, 1, size, {}};
-  if (size > 0) memcpy(out.payload, payload, size);
-  iovec piece = {&out, 12 + size};
-  alignas(cmsghdr) char buffer[CMSG_SPACE(sizeof fd)] = {};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  if (fd >= 0) {
-    header.msg_control = buffer;
-    header.msg_controllen = sizeof buffer;
-    cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(rights), &fd, sizeof fd);
-  }
-  if (sendmsg(control, &header, 0) != static_cast<ssize_t>(12 + size)) fail("sendmsg");
-}
-void message64(uint32_t request, uint64_t value, int fd = -1) { message(request, &value, 8, fd); }
-void state(uint32_t request, uint32_t ring, uint32_t value) {
-  const uint32_t words[] = {ring, value};
-  message(request, words, 8);
-}
-uint64_t ask(uint32_t request) {
-  message(request, nullptr, 0);
-  uint8_t reply[20];
-  if (recv(control, reply, sizeof reply, MSG_WAITALL) != sizeof reply) fail("reply");
-  uint64_t value;
-  memcpy(&value, reply + 12, 8);
-  return value;
-}
+FrontEnd front;
+/** Slots of transmit queues that are free. */
+std::vector<uint16_t> freeSlots[PAIRS_MAX];
 
 void exactly(int fd, uint8_t* bytes, size_t length, bool out) {
   while (length > 0) {
@@ -137,136 +69,165 @@ void exactly(int fd, uint8_t* bytes, size_t length, bool out) {
     }
   }
 }
-void put(const std::vector<uint8_t>& bytes) {
+
+void put(uint8_t what, const Bytes& bytes) {
   const auto length = static_cast<uint32_t>(bytes.size());
-  uint8_t prefix[4] = {uint8_t(length >> 24), uint8_t(length >> 16), uint8_t(length >> 8), uint8_t(length)};
+  uint8_t prefix[4] = {what, uint8_t(length >> 16), uint8_t(length >> 8), uint8_t(length)};
   exactly(1, prefix, 4, true);
   exactly(1, const_cast<uint8_t*>(bytes.data()), length, true);
 }
 
-uint64_t features;
-
-void supply(Queue& queue, uint16_t slot) {
-  const auto bytes = static_cast<uint32_t>(features & mergeable ? smallBytes : slotBytes);
-  queue.descriptors()[slot] = {guestBase + queue.slot(slot), bytes, 2, 0};
-  queue.offer(slot);
+void supply(int pair, uint16_t slot) {
+  front.queues[size_t(2 * pair)]->offer(slot, front.address(front.receiveSlot(pair, slot)), front.receiveBytes, true);
 }
 
 /** Writes out what has come. */
-void drain(Queue& queue) {
-  while (queue.seen != queue.usedIndex()) {
-    std::vector<uint8_t> frame;
-    uint16_t left = 1;
-    for (bool first = true; left > 0; left--, first = false) {
-      Used element;
-      memcpy(&element, queue.used() + 4 + sizeof element * (queue.seen % entries), sizeof element);
-      const uint8_t* const at = memory + queue.slot(static_cast<uint16_t>(element.head));
-      frame.insert(frame.end(), at, at + element.written);
-      if (first && (features & mergeable) && element.written >= 12) memcpy(&left, at + 10, 2);
-      queue.seen++;
-      supply(queue, static_cast<uint16_t>(element.head));
+void drain(int pair) {
+  Virtqueue& queue = *front.queues[size_t(2 * pair)];
+  UsedBuffer used;
+  for (bool more = true; more; more = !queue.wantCall()) {
+    while (queue.take(&used)) {
+      Bytes frame;
+      uint16_t left = 1;
+      for (bool first = true;; first = false) {
+        const uint8_t* const at = front.receiveSlot(pair, used.slot);
+        if (used.written > front.receiveBytes) refuse("the device has written beyond a buffer");
+        frame.insert(frame.end(), at, at + used.written);
+        if (first && front.has(FEATURE_MERGEABLE) && used.written >= VNET_HEADER_BYTES) memcpy(&left, at + 10, 2);
+        supply(pair, used.slot);
+        if (--left == 0) break;
+        if (!queue.take(&used)) refuse("a part of a frame");
+      }
+      // Before it waits for a reader.
+      queue.publish();
+      queue.wantCall();
+      queue.kickAnyway();
+      put(static_cast<uint8_t>(pair), frame);
     }
-    // Before it waits for a reader.
-    queue.wantCalls();
-    queue.ring();
-    put(frame);
   }
 }
 
-void reclaim(Queue& queue) {
-  for (; queue.seen != queue.usedIndex(); queue.seen++) {
-    Used element;
-    memcpy(&element, queue.used() + 4 + sizeof element * (queue.seen % entries), sizeof element);
-    queue.free.push_back(static_cast<uint16_t>(element.head));
-  }
-  queue.wantCalls();
+void drainAll() {
+  for (int pair = 0; pair < front.pairs; pair++) drain(pair);
 }
 
-void transmit(Queue& queue, const std::vector<uint8_t>& frame) {
-  for (reclaim(queue); queue.free.empty(); reclaim(queue)) {
-    pollfd wait = {queue.call, POLLIN, 0};
-    poll(&wait, 1, 10);
-    queue.calm();
-  }
-  const uint16_t slot = queue.free.back();
-  queue.free.pop_back();
-  const uint64_t at = queue.slot(slot);
-  memcpy(memory + at, frame.data(), frame.size());
+void reclaim(int pair) {
+  Virtqueue& queue = *front.queues[size_t(2 * pair + 1)];
+  UsedBuffer used;
+  do {
+    while (queue.take(&used)) freeSlots[pair].push_back(used.slot);
+  } while (!queue.wantCall());
+}
+
+void transmit(int pair, const Bytes& frame) {
+  Virtqueue& queue = *front.queues[size_t(2 * pair + 1)];
+  std::vector<uint16_t>& free = freeSlots[pair];
+  for (reclaim(pair); free.empty(); reclaim(pair)) queue.waitForCall(10);
+  const uint16_t slot = free.back();
+  free.pop_back();
+  uint8_t* const at = front.transmitSlot(pair, slot);
+  memcpy(at, frame.data(), frame.size());
+  const uint64_t address = front.address(at);
   const auto length = static_cast<uint32_t>(frame.size());
-  Descriptor& descriptor = queue.descriptors()[slot];
-  if ((features & indirect) && slot % 2 == 0 && length > 40) {
+  if (front.has(FEATURE_INDIRECT) && slot % 2 == 0 && length > 40) {
     // In three parts, of which the first ends within virtio's header.
-    const uint64_t table = at + slotBytes - 64;
-    const Descriptor parts[] = {
-        {guestBase + at, 5, 1, 1}, {guestBase + at + 5, 28, 1, 2}, {guestBase + at + 33, length - 33, 0, 0}};
-    memcpy(memory + table, parts, sizeof parts);
-    descriptor = {guestBase + table, sizeof parts, 4, 0};
+    const BufferPart parts[] = {{address, 5, false}, {address + 5, 28, false}, {address + 33, length - 33, false}};
+    const uint64_t table = TRANSMIT_BYTES - 64;
+    queue.offer(slot, parts, 3, at + table, address + table);
   } else {
-    descriptor = {guestBase + at, length, 0, 0};
+    queue.offer(slot, address, length, false);
   }
-  queue.offer(slot);
+  queue.publish();
+  queue.kickAnyway();
+}
+
+void carryOut(const Bytes& order) {
+  if (!front.commands || order.size() < 2 || order.size() > COMMAND_BYTES_MAX) exit(2);
+  Virtqueue& queue = *front.commands;
+  uint8_t* const area = front.commandArea();
+  const uint32_t room = order[0];
+  const auto length = static_cast<uint32_t>(order.size() - 2);
+  memcpy(area, order.data() + 2, length);
+  uint8_t* const answer = area + COMMAND_BYTES_MAX;
+  memset(answer, 0xee, 256);
+  BufferPart parts[PIECES_MAX];
+  int count = 0;
+  const uint32_t each = order[1] > 0 ? order[1] : length;
+  for (uint32_t done = 0; done < length; done += each) {
+    if (count == PIECES_MAX - 1) exit(2);
+    parts[count++] = {front.address(area + done), each < length - done ? each : length - done, false};
+  }
+  if (room > 0) parts[count++] = {front.address(answer), room, true};
+  queue.offer(0, parts, count);
+  queue.publish();
+  queue.kickAnyway();
+  UsedBuffer used;
+  while (!queue.take(&used)) {
+    if (queue.wantCall()) queue.waitForCall(10);
+  }
+  if (used.written > room) refuse("the device has written beyond the answer");
+  put(COMMAND, Bytes(answer, answer + used.written));
+}
+
+void takeOrder() {
+  uint8_t prefix[4];
+  exactly(0, prefix, 4, false);
+  Bytes bytes(size_t{prefix[1]} << 16 | size_t{prefix[2]} << 8 | prefix[3]);
+  if (bytes.size() > TRANSMIT_BYTES - 64) exit(2);
+  exactly(0, bytes.data(), bytes.size(), false);
+  if (prefix[0] == MESSAGE) {
+    if (bytes.size() < 4) exit(2);
+    uint32_t request;
+    memcpy(&request, bytes.data(), 4);
+    sendMessage(front.control, request, bytes.data() + 4, static_cast<uint32_t>(bytes.size() - 4));
+    put(MESSAGE, readReply(front.control));
+  } else if (prefix[0] == COMMAND) {
+    carryOut(bytes);
+  } else if (prefix[0] >= front.pairs) {
+    exit(2);
+  } else if (bytes.empty()) {
+    drainAll();
+    put(0, {});
+  } else {
+    transmit(prefix[0], bytes);
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    fprintf(stderr, "usage: vhost-frontend SOCKET FEATURES\n");
+  const int pairs = argc > 3 ? atoi(argv[3]) : 1;
+  if (argc < 3 || argc > 4 || pairs < 1 || pairs > PAIRS_MAX) {
+    fprintf(stderr, "usage: vhost-frontend SOCKET FEATURES [PAIRS]\n");
     return 2;
   }
-  control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   strncpy(address.sun_path, argv[1], sizeof address.sun_path - 1);
   if (connect(control, reinterpret_cast<sockaddr*>(&address), sizeof address) < 0) fail(argv[1]);
-  const int fd = memfd_create("vhost-frontend", MFD_CLOEXEC);
-  if (fd < 0 || ftruncate(fd, memoryBytes) < 0) fail("memory");
-  void* const mapped = mmap(nullptr, memoryBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (mapped == MAP_FAILED) fail("mmap");
-  memory = static_cast<uint8_t*>(mapped);
-
-  features = ask(1) & (strtoull(argv[2], nullptr, 16) | protocolFeatures);
-  message64(16, ask(15) & 8);
-  message(3, nullptr, 0);
-  message64(2, features);
-  const auto user = reinterpret_cast<uint64_t>(memory);
-  const uint64_t table[] = {1, guestBase, memoryBytes, user, 0};
-  message(5, table, sizeof table, fd);
-  Queue queues[] = {Queue(0), Queue(1)};
-  for (uint16_t i = 0; i < entries; i++) supply(queues[0], i);
-  for (Queue& queue : queues) {
-    queue.wantCalls();
-    state(8, queue.index, entries);
-    state(10, queue.index, 0);
-    const uint64_t at = user + queue.at;
-    const uint64_t addresses[] = {queue.index, at, at + 0x8000, at + 0x5000, 0};
-    message(9, addresses, sizeof addresses);
-    message64(13, queue.index, queue.call);
-    message64(12, queue.index, queue.kick);
-    state(18, queue.index, 1);
+  front = setUp(control, {strtoull(argv[2], nullptr, 16), ENTRIES, pairs});
+  for (int pair = 0; pair < pairs; pair++) {
+    for (uint16_t i = 0; i < ENTRIES; i++) {
+      supply(pair, i);
+      freeSlots[pair].push_back(i);
+    }
+    Virtqueue& queue = *front.queues[size_t(2 * pair)];
+    queue.publish();
+    queue.wantCall();
+    queue.kickAnyway();
   }
   // The last of its messages has been attended to when this one is answered.
-  ask(17);
-  put({});
+  askNumber(control, REQUEST_QUEUE_NUM);
+  put(0, {});
 
   for (;;) {
-    pollfd wait[] = {{0, POLLIN, 0}, {queues[0].call, POLLIN, 0}, {control, POLLIN, 0}};
-    if (poll(wait, 3, -1) < 0 && errno != EINTR) fail("poll");
-    if (wait[2].revents) return 3;
-    queues[0].calm();
-    drain(queues[0]);
-    if (!wait[0].revents) continue;
-    uint8_t prefix[4];
-    exactly(0, prefix, 4, false);
-    std::vector<uint8_t> frame(size_t{prefix[0]} << 24 | size_t{prefix[1]} << 16 | size_t{prefix[2]} << 8 | prefix[3]);
-    if (frame.size() > slotBytes - 64) return 2;
-    exactly(0, frame.data(), frame.size(), false);
-    if (frame.empty()) {
-      drain(queues[0]);
-      put({});
-    } else {
-      transmit(queues[1], frame);
-      queues[1].ring();
-    }
+    pollfd wait[2 + PAIRS_MAX] = {{0, POLLIN, 0}, {control, POLLIN, 0}};
+    for (int pair = 0; pair < pairs; pair++) wait[2 + pair] = {front.queues[size_t(2 * pair)]->callFd(), POLLIN, 0};
+    if (poll(wait, static_cast<nfds_t>(2 + pairs), -1) < 0 && errno != EINTR) fail("poll");
+    if (wait[1].revents) return 3;
+    for (int pair = 0; pair < pairs; pair++) front.queues[size_t(2 * pair)]->calm();
+    drainAll();
+    if (wait[0].revents) takeOrder();
   }
 }

@@ -28,8 +28,13 @@ let f: FrontEnd
 let ours: number
 let peer: number
 
-beforeEach(() => {
-  f = new FrontEnd(program, OFFERED & ~mask(FEATURE.packed))
+const LAYOUTS = [
+  { layout: "split", features: OFFERED & ~mask(FEATURE.packed) },
+  { layout: "packed", features: OFFERED },
+] as const
+
+function begin(features: bigint): void {
+  f = new FrontEnd(program, features)
   const { kernel } = f
   const loopback = 0x7f00_0001
   kernel.address.fill(0)
@@ -44,7 +49,7 @@ beforeEach(() => {
   expect(peer).toBeGreaterThan(0)
   kernel.close(listener)
   kernel.setPeekOffset(ours, 0)
-})
+}
 afterEach(() => {
   f.kernel.close(ours)
   f.kernel.close(peer)
@@ -82,7 +87,9 @@ function parse(rows: number): number {
   return elsewhere
 }
 
-describe("from the guest", () => {
+describe.each(LAYOUTS)("from the guest, $layout queues", ({ features }) => {
+  beforeEach(() => begin(features))
+
   test("payload of large segments is sent from where it lies, small ones between them, in order", () => {
     const payloads = [40_000, 100, 30_000, 5, 4000, 20_000].map((bytes, i) => pattern(bytes, i + 1))
     f.exchange(payloads.map(segment))
@@ -181,7 +188,9 @@ function forward(rows: number, each: number): number {
 
 const payloadsOf = (frames: readonly Buffer[]): Buffer[] => frames.map((one) => one.subarray(HEADER_BYTES))
 
-describe("to the guest", () => {
+describe.each(LAYOUTS)("to the guest, $layout queues", ({ features }) => {
+  beforeEach(() => begin(features))
+
   test("payload is read into its buffers, as many as it takes, with headers in front", () => {
     const sent = pattern(110_000, 9)
     writeSync(peer, sent)
@@ -262,7 +271,7 @@ describe("to the guest", () => {
 
   test("a driver that can't cut, or whose frames are captured, gets it by way of the arena", () => {
     f.end()
-    f = new FrontEnd(program, mask(FEATURE.version1, FEATURE.mergeable, FEATURE.guestCsum))
+    f = new FrontEnd(program, features & mask(FEATURE.version1, FEATURE.mergeable, FEATURE.guestCsum, FEATURE.packed))
     f.kernel.setPeekOffset(ours, 0)
     const sent = pattern(3000, 2)
     writeSync(peer, sent)

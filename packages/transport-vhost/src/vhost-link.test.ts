@@ -26,6 +26,10 @@ const program = buildFrontEnd(folder)
 afterAll(() => rmSync(folder, { recursive: true }))
 
 const EVERYTHING = OFFERED & ~mask(FEATURE.packed)
+const LAYOUTS = [
+  { layout: "split", features: EVERYTHING },
+  { layout: "packed", features: OFFERED },
+] as const
 
 let f: FrontEnd
 afterEach(() => f.end())
@@ -75,9 +79,9 @@ function queueDatagram(bytes: number): Buffer {
   return frame
 }
 
-describe("a driver with every offload", () => {
+describe.each(LAYOUTS)("a driver with every offload, $layout queues", ({ features }) => {
   test.each([false, true])("a large segment crosses whole, IPv6: %s", (v6) => {
-    f = new FrontEnd(program, EVERYTHING)
+    f = new FrontEnd(program, features)
     const h = { ...v4, v6 }
     const payload = pattern(60_000, 5)
     const headers = completeHeaders(h, headersOf(h), payload.length)
@@ -101,7 +105,7 @@ describe("a driver with every offload", () => {
   })
 
   test("datagrams of one flow cross as one frame", () => {
-    f = new FrontEnd(program, EVERYTHING)
+    f = new FrontEnd(program, features)
     const sent = Array.from({ length: 9 }, () => queueDatagram(700))
     expect(f.link.flush()).toBe(0)
     const [got, ...more] = f.exchange([])
@@ -117,7 +121,7 @@ describe("a driver with every offload", () => {
   })
 
   test("the guest's super-frames are taken, what makes no sense is dropped", () => {
-    f = new FrontEnd(program, EVERYTHING)
+    f = new FrontEnd(program, features)
     const frame = frameOf(60_000, 3)
     f.exchange([frame], virtio(1, 1, 66, 1400, 34, 16))
     expect(f.link.receive()).toBe(1)
@@ -133,8 +137,8 @@ describe("a driver with every offload", () => {
   })
 })
 
-test("a guest that supplies no buffers blocks the link, and loses nothing", () => {
-  f = new FrontEnd(program, EVERYTHING)
+test.each(LAYOUTS)("a guest that supplies no buffers, $layout, blocks the link, and loses nothing", ({ features }) => {
+  f = new FrontEnd(program, features)
   f.signal("SIGSTOP")
   const sent: Buffer[] = []
   for (let i = 0; i < 100; i++) {
@@ -167,4 +171,82 @@ test("a front-end that dies takes its frames along, and another may come", () =>
   expect(f.link.connected).toBe(false)
   expect(f.link.flush()).toBe(0)
   expect(f.link.receive()).toBe(0)
+})
+
+describe.each(LAYOUTS)("several pairs of $layout queues", ({ features }) => {
+  const PAIRS = 4
+  const flow = (port: number): Buffer => {
+    const frame = frameOf(100, port)
+    frame.writeUInt16BE(0x0800, 12)
+    frame.set([0x45, 0, 0, 86, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 192, 0, 2, 1], 14)
+    frame.writeUInt16BE(port, 34)
+    frame.writeUInt16BE(7, 36)
+    return frame
+  }
+  /** The same flow, in the other direction. */
+  const answer = (frame: Buffer): Buffer => {
+    const back = Buffer.from(frame)
+    frame.copy(back, 26, 30, 34)
+    frame.copy(back, 30, 26, 30)
+    frame.copy(back, 34, 36, 38)
+    frame.copy(back, 36, 34, 36)
+    return back
+  }
+
+  test("a flow's frames go to the pair on which the guest has sent for it, also when it changes", () => {
+    f = new FrontEnd(program, features & ~mask(FEATURE.controlQueue), PAIRS)
+    for (const pair of [0, 3, 1, 2, 3]) {
+      for (let port = 1000; port < 1010; port++) {
+        f.exchange([flow(port)], undefined, pair)
+        expect(f.link.receive()).toBe(1)
+        expect(queue(answer(flow(port)))).toBeGreaterThanOrEqual(RX_FRAME_MAX)
+        const [got, ...more] = f.flush()
+        expect(more).toEqual([])
+        expect(got!.equals(answer(flow(port)))).toBe(true)
+        expect(f.pairs).toEqual([pair])
+      }
+    }
+  })
+
+  test("flows that the guest has not sent for are spread, each on one pair; frames of none are on the first", () => {
+    f = new FrontEnd(program, features & ~mask(FEATURE.controlQueue), PAIRS)
+    const seen = new Map<number, number>()
+    for (let round = 0; round < 2; round++) {
+      for (let port = 1000; port < 1040; port++) {
+        queue(answer(flow(port)))
+        expect(f.flush().length).toBe(1)
+        const [pair] = f.pairs
+        expect(seen.get(port) ?? pair).toBe(pair)
+        seen.set(port, pair!)
+      }
+    }
+    expect(new Set(seen.values()).size).toBe(PAIRS)
+    const arp = frameOf(60)
+    arp.writeUInt16BE(0x0806, 12)
+    queue(arp)
+    f.flush()
+    expect(f.pairs).toEqual([0])
+  })
+
+  test("frames of all pairs are taken, in each pair's order", () => {
+    f = new FrontEnd(program, features & ~mask(FEATURE.controlQueue), PAIRS)
+    for (let pair = 0; pair < PAIRS; pair++)
+      f.exchange(
+        [1, 2, 3].map((i) => flow(10 * pair + i)),
+        undefined,
+        pair,
+      )
+    const ports: number[] = []
+    do {
+      const rows = f.link.receive()
+      for (let row = 0; row < rows; row++) {
+        const at = f.frames.offset[row]!
+        ports.push(Buffer.from(f.frames.arena.buffer, at, 100).readUInt16BE(34))
+      }
+    } while (f.link.more)
+    expect(ports).toHaveLength(3 * PAIRS)
+    for (let pair = 0; pair < PAIRS; pair++) {
+      expect(ports.filter((port) => Math.floor(port / 10) === pair)).toEqual([1, 2, 3].map((i) => 10 * pair + i))
+    }
+  })
 })

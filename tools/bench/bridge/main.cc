@@ -16,7 +16,6 @@
 #include <string>
 #include <thread>
 
-#include "front-end.h"
 #include "relay.h"
 #include "tap.h"
 #include "vhost-relay.h"
@@ -27,6 +26,8 @@ static const char* const HELP =
     "  --socket PATH      socket to connect to\n"
     "  --vhost-user       be vhost-user's front-end there, with all offloads that passt takes\n"
     "  --queue N          buffers of each virtqueue, a power of two (256)\n"
+    "  --pairs N          pairs of virtqueues, and queues of the tap (1)\n"
+    "  --packed           with virtqueues of the packed layout\n"
     "  --netns PATH       namespace for the tap, e.g. /proc/PID/ns/net (default: the current one)\n"
     "  --ifname NAME      name of the tap (eth0)\n"
     "  --mac MAC          its address (random)\n"
@@ -49,6 +50,8 @@ struct Options {
   bool withParent = false;
   bool vhostUser = false;
   int queueEntries = 256;
+  int pairs = 1;
+  bool packed = false;
 };
 
 static int number(const std::string& name, const char* text, long low, long high) {
@@ -100,6 +103,10 @@ static Options parse(int argc, char** argv) {
       options.vhostUser = true;
     } else if (name == "--queue") {
       options.queueEntries = number(name, value(), 32, 1024);
+    } else if (name == "--pairs") {
+      options.pairs = number(name, value(), 1, PAIRS_MAX);
+    } else if (name == "--packed") {
+      options.packed = true;
     } else if (name == "--with-parent") {
       options.withParent = true;
     } else {
@@ -167,9 +174,16 @@ int main(int argc, char** argv) {
   static FrontEnd front;
   TapOptions tapOptions = options.tap;
   if (options.vhostUser) {
-    front = setUp(socket, static_cast<uint16_t>(options.queueEntries));
+    uint64_t wanted = driverFeatures();
+    if (options.packed) wanted |= FEATURE_PACKED;
+    if (options.pairs > 1) wanted |= FEATURE_MULTIQUEUE;
+    front = setUp(socket, {wanted, static_cast<uint16_t>(options.queueEntries), options.pairs});
+    if (!front.has(FEATURE_MERGEABLE | FEATURE_VERSION_1) || front.has(FEATURE_PACKED) != options.packed) {
+      refuse("the back-end does not know what this guest needs: VERSION_1, MRG_RXBUF, and what was asked for");
+    }
     tapOptions.headerBytes = VNET_HEADER_BYTES;
     tapOptions.offloads = tapOffloads(front.features);
+    tapOptions.severalQueues = options.pairs > 1;
     fprintf(stderr, "bridge: features %#llx\n", static_cast<unsigned long long>(front.features));
   }
   if (!options.namespacePath.empty()) enterNetworkNamespace(options.namespacePath);
@@ -181,8 +195,11 @@ int main(int argc, char** argv) {
     _exit(0);
   };
   if (options.vhostUser) {
-    std::thread([&] { relayTapToQueue(tap, front, fromGuest); }).detach();
-    std::thread([&] { relayQueueToTap(tap, front, toGuest); }).detach();
+    for (int pair = 0; pair < options.pairs; pair++) {
+      const int queue = pair == 0 ? tap : openTap(tapOptions);
+      std::thread([queue, pair] { relayTapToQueue(queue, front, pair, fromGuest); }).detach();
+      std::thread([queue, pair] { relayQueueToTap(queue, front, pair, toGuest); }).detach();
+    }
     std::thread([&] {
       char byte;
       // Nothing is asked any more, so nothing comes.

@@ -59,6 +59,7 @@ int openTap(const TapOptions& options) {
   create.ifr_flags = IFF_TAP | IFF_NO_PI;
   if (options.napi) create.ifr_flags |= IFF_NAPI;
   if (options.headerBytes > 0) create.ifr_flags |= IFF_VNET_HDR;
+  if (options.severalQueues) create.ifr_flags |= IFF_MULTI_QUEUE;
   if (ioctl(tap, TUNSETIFF, &create) != 0) fail("creating tap " + options.name);
   if (options.headerBytes > 0) {
     int header = options.headerBytes;

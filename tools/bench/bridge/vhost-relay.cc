@@ -39,6 +39,14 @@ static_assert(sizeof(VnetHeader) == VNET_HEADER_BYTES);
 static constexpr uint8_t NEEDS_CHECKSUM = 1;
 static constexpr uint8_t DATA_VALID = 2;
 
+uint64_t driverFeatures() {
+  // What a guest's driver is glad of: checksums and segments of all kinds, to the guest too.
+  constexpr uint64_t guestOffloads =
+      featureBit(1) | featureBit(7) | featureBit(8) | featureBit(9) | featureBit(54) | featureBit(55);
+  return FEATURE_CSUM | FEATURE_HOST_TSO4 | FEATURE_HOST_TSO6 | FEATURE_HOST_ECN | FEATURE_HOST_USO | guestOffloads |
+         FEATURE_MERGEABLE | FEATURE_EVENT_INDEX | FEATURE_VERSION_1;
+}
+
 unsigned int tapOffloads(uint64_t features) {
   if (!(features & FEATURE_CSUM)) return 0;
   unsigned int offloads = TUN_F_CSUM;
@@ -49,8 +57,8 @@ unsigned int tapOffloads(uint64_t features) {
   return offloads;
 }
 
-void relayTapToQueue(int tap, FrontEnd& front, RelayCounters& counters) {
-  Virtqueue& queue = *front.transmit;
+void relayTapToQueue(int tap, FrontEnd& front, int pair, RelayCounters& counters) {
+  Virtqueue& queue = *front.queues[static_cast<size_t>(2 * pair + 1)];
   // The last one that came back is the first to be used again: it is still in the cache.
   std::vector<uint16_t> free;
   for (uint16_t slot = queue.entries(); slot > 0; slot--) free.push_back(static_cast<uint16_t>(slot - 1));
@@ -67,7 +75,7 @@ void relayTapToQueue(int tap, FrontEnd& front, RelayCounters& counters) {
       while (bulk < BULK_BYTES) {
         reclaim();
         if (free.empty()) break;
-        uint8_t* const slot = front.transmitSlot(free.back());
+        uint8_t* const slot = front.transmitSlot(pair, free.back());
         const ssize_t got = read(tap, slot, TRANSMIT_BYTES);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
           empty = true;
@@ -122,10 +130,10 @@ static void writeFrame(int tap, const iovec* pieces, int count, RelayCounters& c
   }
 }
 
-void relayQueueToTap(int tap, FrontEnd& front, RelayCounters& counters) {
-  Virtqueue& queue = *front.receive;
+void relayQueueToTap(int tap, FrontEnd& front, int pair, RelayCounters& counters) {
+  Virtqueue& queue = *front.queues[static_cast<size_t>(2 * pair)];
   const auto offer = [&](uint16_t slot) {
-    queue.offer(slot, front.address(front.receiveSlot(slot)), RECEIVE_BYTES, true);
+    queue.offer(slot, front.address(front.receiveSlot(pair, slot)), RECEIVE_BYTES, true);
   };
   for (uint16_t slot = 0; slot < queue.entries(); slot++) offer(slot);
   queue.publish();
@@ -136,12 +144,12 @@ void relayQueueToTap(int tap, FrontEnd& front, RelayCounters& counters) {
       iovec pieces[PIECES_MAX];
       uint16_t slots[PIECES_MAX];
       uint16_t count = 1;
-      memcpy(&count, front.receiveSlot(used.slot) + 10, sizeof count);
+      memcpy(&count, front.receiveSlot(pair, used.slot) + 10, sizeof count);
       bool whole = count > 0 && count <= PIECES_MAX && used.written >= VNET_HEADER_BYTES + ETHER_BYTES;
       for (uint16_t i = 0; whole; i++) {
         if (used.written > RECEIVE_BYTES) whole = false;
         slots[i] = used.slot;
-        pieces[i] = {front.receiveSlot(used.slot), used.written};
+        pieces[i] = {front.receiveSlot(pair, used.slot), used.written};
         if (i + 1 == count) break;
         if (!queue.take(&used)) whole = false;
       }
