@@ -2,7 +2,8 @@
  * The control queue (VIRTIO 1.2 section 5.1.6.5), for front-ends that hand it over, as crosvm does; QEMU, DPDK and cloud-hypervisor keep it to
  * themselves. It comes after the pairs of queues: after one without multiqueue, else after all.
  *
- * There are two commands that drivers may give with the features that we offer: how many pairs are used, and that a guest has announced itself.
+ * What drivers may say with the features that we offer: how many pairs are used, which offloads they want at the moment, what the card's MAC
+ * address is, and that a guest has announced itself. All of it lasts until a driver begins anew.
  */
 #include <cstring>
 
@@ -10,11 +11,14 @@
 
 namespace passt {
 
-constexpr uint8_t classAnnounce = 3, classMultiqueue = 4;
-constexpr uint8_t commandPairs = 0, commandAcknowledge = 0;
+constexpr uint8_t classMac = 1, classAnnounce = 3, classMultiqueue = 4, classOffloads = 5;
+constexpr uint8_t commandAddress = 1, commandAcknowledge = 0, commandPairs = 0, commandSetOffloads = 0;
 constexpr uint8_t answerDone = 0, answerError = 1;
-/** Class, command, and what is said to it. */
-constexpr size_t commandBytes = 4;
+/** Class and command, and what is said to them at most. */
+constexpr size_t commandHeaderBytes = 2, commandBytes = 10;
+/** Offloads that can be changed: checksum, TSO, ECN, UFO and USO towards the guest, each by the bit of its feature (section 5.1.6.5.6). */
+constexpr uint64_t offloadsMask = uint64_t{1} << 1 | uint64_t{1} << 7 | uint64_t{1} << 8 | uint64_t{1} << 9 |
+                                  uint64_t{1} << 10 | featureGuestUso4 | featureGuestUso6;
 /** Commands in one turn, at most. */
 constexpr int32_t commandsMax = 64;
 
@@ -23,14 +27,60 @@ Ring* controlRing(VhostLink& link) {
   return &link.rings[2 * (link.has(featureMultiqueue) ? pairMax : 1)];
 }
 
-static bool carryOut(VhostLink& link, const uint8_t* command, size_t bytes) {
-  if (command[0] == classAnnounce && command[1] == commandAcknowledge) return true;
-  if (command[0] != classMultiqueue || command[1] != commandPairs || bytes < commandBytes) return false;
-  const int32_t pairs = command[2] | command[3] << 8;
+void takeFeatures(VhostLink& link, uint64_t features) {
+  const Ring* const ring = controlRing(link);
+  // A driver that begins anew; migration only adds the log.
+  if (!ring || !ring->running()) {
+    link.offloadsOff = 0;
+    link.pairsInUse = 1;
+  }
+  link.negotiated = features;
+  link.features = features & ~link.offloadsOff;
+}
+
+static bool setPairs(VhostLink& link, const uint8_t* at) {
+  const int32_t pairs = at[0] | at[1] << 8;
   if (!link.has(featureMultiqueue) || pairs < 1 || pairs > pairMax) return false;
   link.pairsInUse = pairs;
   ringsChanged(link);
   return true;
+}
+
+static bool setOffloads(VhostLink& link, const uint8_t* at) {
+  uint64_t wanted = 0;
+  for (int32_t i = 0; i < 8; i++) wanted |= uint64_t{at[i]} << 8 * i;
+  const uint64_t had = link.negotiated & offloadsMask;
+  if (!link.has(featureControlOffloads) || (wanted & ~had) != 0) return false;
+  link.offloadsOff = had & ~wanted;
+  link.features = link.negotiated & ~link.offloadsOff;
+  return true;
+}
+
+/** For who asks for the configuration: frames from the guest tell its address themselves. */
+static bool setAddress(VhostLink& link, const uint8_t* at) {
+  if (!link.has(featureControlMac)) return false;
+  link.state[stateMacHigh] = at[0] << 8 | at[1];
+  link.state[stateMacLow] = static_cast<int32_t>(uint32_t{at[2]} << 24 | uint32_t{at[3]} << 16 | at[4] << 8 | at[5]);
+  link.state[stateMacs]++;
+  return true;
+}
+
+static bool carryOut(VhostLink& link, const uint8_t* command, size_t bytes) {
+  if (bytes < commandHeaderBytes) return false;
+  const uint8_t* const at = command + commandHeaderBytes;
+  const size_t said = bytes - commandHeaderBytes;
+  switch (command[0]) {
+    case classMac:
+      return command[1] == commandAddress && said >= 6 && setAddress(link, at);
+    case classAnnounce:
+      return command[1] == commandAcknowledge;
+    case classMultiqueue:
+      return command[1] == commandPairs && said >= 2 && setPairs(link, at);
+    case classOffloads:
+      return command[1] == commandSetOffloads && said >= 8 && setOffloads(link, at);
+    default:
+      return false;
+  }
 }
 
 /** @returns bytes written: the answer, if there is room for one */
@@ -45,7 +95,7 @@ static uint32_t answer(VhostLink& link, const Chain& chain) {
   }
   if (chain.writable == 0) return 0;
   auto* const to = static_cast<uint8_t*>(link.pieces[chain.readable].iov_base);
-  *to = got >= 2 && carryOut(link, command, got) ? answerDone : answerError;
+  *to = carryOut(link, command, got) ? answerDone : answerError;
   if (link.memory.logging()) link.memory.written(to, 1);
   return 1;
 }

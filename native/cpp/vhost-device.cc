@@ -55,7 +55,7 @@ void resetRings(VhostLink& link) {
     ring.reset();
   }
   link.steering.clear();
-  link.pairsInUse = 1;
+  takeFeatures(link, link.negotiated);
   ringsChanged(link);
   link.state[stateMore] = 0;
 }
@@ -67,7 +67,7 @@ void forgetDevice(VhostLink& link) {
   forgetDescriptor(&link.replyFd);
   link.memory.unmapInflight();
   link.memory.clear();
-  link.features = 0;
+  takeFeatures(link, 0);
   link.headerBytes = vnetHeaderBytes;
 }
 
@@ -111,7 +111,7 @@ static napi_value removeMemory(napi_env env, napi_callback_info info) {
 static napi_value setFeatures(napi_env env, napi_callback_info info) {
   const Arguments in(env, info);
   auto& link = in.self<VhostLink>();
-  link.features = in.word64(0);
+  takeFeatures(link, in.word64(0));
   const bool counted = link.has(featureVersion1) || link.has(featureMergeable);
   link.headerBytes = vnetHeaderBytes + (counted ? 2 : 0);
   if (!link.has(featureLogAll)) link.memory.stopLog();

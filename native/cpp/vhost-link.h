@@ -4,6 +4,7 @@
  * ```
  *   vhost-connection.cc   front-ends that come and go, their messages
  *   vhost-device.cc       what messages set up: memory, features, rings
+ *   vhost-control.cc      what the driver says on its control queue
  *   vhost-migration.cc    the log of what was written, and our state
  *   vhost-receive.cc      frames from the guest
  *   vhost-held.cc         their payload, where it stays in the guest's memory
@@ -47,12 +48,14 @@ constexpr int32_t pieceMax = stepsMax + 64;
 constexpr size_t stateBytesMax = 256;
 
 /** Feature bits that the data path depends on (VIRTIO 1.2 sections 5.1.3 and 6). */
+constexpr uint64_t featureControlOffloads = uint64_t{1} << 2;
 constexpr uint64_t featureGuestChecksum = uint64_t{1} << 1;
 constexpr uint64_t featureGuestTso4 = uint64_t{1} << 7;
 constexpr uint64_t featureGuestTso6 = uint64_t{1} << 8;
 constexpr uint64_t featureMergeable = uint64_t{1} << 15;
 constexpr uint64_t featureControlQueue = uint64_t{1} << 17;
 constexpr uint64_t featureMultiqueue = uint64_t{1} << 22;
+constexpr uint64_t featureControlMac = uint64_t{1} << 23;
 constexpr uint64_t featureLogAll = uint64_t{1} << 26;
 constexpr uint64_t featureEventIndex = uint64_t{1} << 29;
 constexpr uint64_t featureVersion1 = uint64_t{1} << 32;
@@ -76,6 +79,9 @@ enum StateWord : int32_t {
   stateMessageBytes,
   stateDescriptors,
   stateOwing,
+  stateMacs,
+  stateMacHigh,
+  stateMacLow,
   stateWords,
 };
 
@@ -139,7 +145,10 @@ struct VhostLink final : Owned, Elsewhere {
   int clientFd = -1;
   bool watched = false;
   int32_t ref = 0;
+  /** As the front-end has said, without the offloads that the driver has switched off since. */
   uint64_t features = 0;
+  uint64_t negotiated = 0;
+  uint64_t offloadsOff = 0;
   /** Of virtio's header: without VERSION_1, only drivers that merge buffers have the number of them (section 5.1.6.1). */
   int32_t headerBytes = vnetHeaderBytes;
   int logFd = -1;
@@ -256,6 +265,8 @@ Ring* sendRows(VhostLink& link, int32_t to);
 
 /** Where the control queue is; null if there is none. */
 Ring* controlRing(VhostLink& link);
+/** Takes on what was negotiated. */
+void takeFeatures(VhostLink& link, uint64_t features);
 /** Carries out what the driver wants. @returns whether there is more */
 bool serveControl(VhostLink& link);
 

@@ -4,6 +4,7 @@
 export const FEATURE = {
   csum: 0,
   guestCsum: 1,
+  controlOffloads: 2,
   mtu: 3,
   mac: 5,
   guestTso4: 7,
@@ -16,6 +17,7 @@ export const FEATURE = {
   controlQueue: 17,
   guestAnnounce: 21,
   multiqueue: 22,
+  controlMac: 23,
   logAll: 26,
   indirect: 28,
   eventIndex: 29,

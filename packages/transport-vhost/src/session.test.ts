@@ -313,7 +313,7 @@ describe("what breaks the rules", () => {
     ["beyond the end of addresses", REQUEST.setMemTable, [u32(1), u32(0), ...region(full, 1n, 0n)], 1],
     ["beyond the end of addresses", REQUEST.setMemTable, [u32(1), u32(0), ...region(1n, full, 0n)], 1],
     ["beyond the end of addresses", REQUEST.addMemReg, [u64(0), ...region(0n, 2n, 0n, full)], 1],
-    ["features that were not offered: 0x4", REQUEST.setFeatures, [u64(mask(FEATURE.version1, 2))], 0],
+    ["features that were not offered: 0x10", REQUEST.setFeatures, [u64(mask(FEATURE.version1, 4))], 0],
     ["feature guestTso4 without guestCsum", REQUEST.setFeatures, [u64(mask(FEATURE.version1, FEATURE.guestTso4))], 0],
     ["protocol features that were not offered: 0x20", REQUEST.setProtocolFeatures, [u64(32)], 0],
     ["NET_SET_MTU: 67", REQUEST.netSetMtu, [u64(67)], 0],

@@ -19,6 +19,7 @@ import {
   pattern,
 } from "../../core/src/test-support/frames.ts"
 import { FEATURE, mask, OFFERED } from "./features.ts"
+import { answer, flow, queueFrame } from "./test-support/flows.ts"
 import { buildFrontEnd, FrontEnd } from "./test-support/front-end.ts"
 
 const folder = mkdtempSync(join(tmpdir(), "passt-vhost-"))
@@ -37,14 +38,7 @@ afterEach(() => f.end())
 const v4: Headers = { v6: false, ipOptions: 0, tcpOptions: 12, sequence: 77, flags: 0x18 }
 const HEADER_BYTES = 12
 
-function queue(frame: Uint8Array): number {
-  const row = f.link.reserve(frame.length)
-  if (row < 0) return row
-  f.frames.arena.set(frame, f.frames.offset[row]!)
-  f.frames.length[row] = frame.length
-  f.link.commit(row)
-  return row
-}
+const queue = (frame: Uint8Array): number => queueFrame(f, frame)
 
 /** virtio's header (VIRTIO 1.2 section 5.1.6), little-endian. */
 function virtio(
@@ -175,24 +169,6 @@ test("a front-end that dies takes its frames along, and another may come", () =>
 
 describe.each(LAYOUTS)("several pairs of $layout queues", ({ features }) => {
   const PAIRS = 4
-  const flow = (port: number): Buffer => {
-    const frame = frameOf(100, port)
-    frame.writeUInt16BE(0x0800, 12)
-    frame.set([0x45, 0, 0, 86, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 192, 0, 2, 1], 14)
-    frame.writeUInt16BE(port, 34)
-    frame.writeUInt16BE(7, 36)
-    return frame
-  }
-  /** The same flow, in the other direction. */
-  const answer = (frame: Buffer): Buffer => {
-    const back = Buffer.from(frame)
-    frame.copy(back, 26, 30, 34)
-    frame.copy(back, 30, 26, 30)
-    frame.copy(back, 34, 36, 38)
-    frame.copy(back, 36, 34, 36)
-    return back
-  }
-
   test("a flow's frames go to the pair on which the guest has sent for it, also when it changes", () => {
     f = new FrontEnd(program, features & ~mask(FEATURE.controlQueue), PAIRS)
     for (const pair of [0, 3, 1, 2, 3]) {

@@ -28,7 +28,11 @@ const STATE_BROKEN_RINGS = 10
 const STATE_MESSAGE_BYTES = 11
 const STATE_DESCRIPTORS = 12
 const STATE_OWING = 13
-const STATE_WORDS = 14
+/** MAC addresses that drivers have set, and the last one. */
+const STATE_MACS = 14
+const STATE_MAC_HIGH = 15
+const STATE_MAC_LOW = 16
+const STATE_WORDS = 17
 
 /** Bytes before each frame, where transmit.h puts a length when it cuts segments. */
 const PREFIX_BYTES = 4
@@ -93,6 +97,7 @@ export class VhostLink extends AreaLink {
   #turnedAwaySeen = 0
   #brokenSeen = 0
   #featuresSeen = 0n
+  #macsSeen = 0
 
   /** @param kernel has `frames` attached @param mtu that front-ends are told which ask for it, bytes, 68 to 65535
    * @throws when native code can't make another link */
@@ -198,8 +203,20 @@ export class VhostLink extends AreaLink {
     }
   }
 
+  /** Takes on the address that the driver has given the card: the front-end may ask for it. */
+  #takeMac(): void {
+    const state = this.#state
+    if (state[STATE_MACS] === this.#macsSeen) return
+    this.#macsSeen = state[STATE_MACS]!
+    const mac = new DataView(new ArrayBuffer(MAC_BYTES))
+    mac.setUint16(0, state[STATE_MAC_HIGH]!)
+    mac.setInt32(2, state[STATE_MAC_LOW]!)
+    this.#config.write(0, new Uint8Array(mac.buffer))
+  }
+
   #attend(): void {
     const state = this.#state
+    this.#takeMac()
     try {
       const length = state[STATE_MESSAGE_BYTES]!
       const descriptors = state[STATE_DESCRIPTORS]!
