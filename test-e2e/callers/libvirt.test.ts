@@ -1,16 +1,18 @@
 // libvirt, as root and as an ordinary user, with our passt where it looks for one.
+import type { ChildProcess } from "node:child_process"
 import { existsSync, readFileSync, readdirSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { commandLine, QEMU_ID, startLibvirt } from "../../tools/debian/libvirt.ts"
 import type { Domain, Libvirt } from "../../tools/debian/libvirt.ts"
-import { startMachine, USER } from "../../tools/debian/machine.ts"
+import { PROGRAMS, startMachine, USER } from "../../tools/debian/machine.ts"
 import type { Machine } from "../../tools/debian/machine.ts"
 import { givenTree } from "../../tools/debian/tree.ts"
 import { HOST, PAGE, PORT, RESOLVER, ROUTER, SEARCH_DOMAIN } from "../../tools/world/addresses.ts"
 import { ask } from "../../tools/world/ask.ts"
 import type { Namespace } from "../../tools/world/namespace.ts"
-import { until } from "../../tools/world/process.ts"
+import { isListening } from "../../tools/world/passt.ts"
+import { ended, start, until } from "../../tools/world/process.ts"
 import { createWorld, startServers } from "../../tools/world/world.ts"
 import type { World } from "../../tools/world/world.ts"
 import { inUrl } from "../lib/families.ts"
@@ -174,6 +176,39 @@ describe.each(["testing"] as const)("%s", (release) => {
       },
       150_000,
     )
+
+    test("vhost-user with a passt that libvirt did not start: killed and started again, twice, and the guest goes on", async () => {
+      const socket = join(libvirt.folder, "by-hand.socket")
+      const words = [`${PROGRAMS}/passt`, "--foreground", "--vhost-user", "--socket", socket, "-t", "8082:80"]
+      const ids = [`--reuid=${QEMU_ID}`, `--regid=${QEMU_ID}`, "--clear-groups"]
+      const command = mode === "system" ? machine.asRoot(["setpriv", ...ids, "--", ...words]) : machine.asUser(words)
+      const startPasst = async (): Promise<ChildProcess> => {
+        const passt = start(command)
+        await until("passt's socket", 10_000, () => isListening(host, socket))
+        return passt
+      }
+      let passt = await startPasst()
+      try {
+        const source = `<source type='unix' path='${socket}' mode='client'><reconnect enabled='yes' timeout='1'/></source>`
+        const xml = `<interface type='vhostuser'>${source}<model type='virtio'/></interface>`
+        const booted = await libvirt.boot("by-hand", xml)
+        await booted.online()
+        await booted.must(`mkdir -p /www && echo "the guest's page" >/www/index.html && httpd -p 80 -h /www`)
+        for (const signal of ["SIGTERM", "SIGKILL", undefined] as const) {
+          await until("the guest's page", 20_000, async () => {
+            return (await ask(host, "http", "http://127.0.0.1:8082/")).text === GUEST_PAGE
+          })
+          expect(await booted.must("wget -q -O - http://www/")).toBe(PAGE)
+          if (signal === undefined) break
+          passt.kill(signal)
+          expect(await ended(passt, 5000)).toBe(true)
+          passt = await startPasst()
+        }
+      } finally {
+        await libvirt.virsh("destroy", "by-hand")
+        passt.kill("SIGKILL")
+      }
+    }, 150_000)
 
     test("passt is the user's that QEMU is, without capabilities", () => {
       const [pid = 0, ...others] = passts(libvirt)
