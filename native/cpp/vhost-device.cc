@@ -18,6 +18,7 @@ namespace passt {
 
 void ringsChanged(VhostLink& link) {
   link.receiverCount = 0;
+  link.receiverBits = 0;
   int32_t broken = 0;
   const Ring* const control = controlRing(link);
   const int32_t pairs = control && control->running() ? link.pairsInUse : pairMax;
@@ -28,7 +29,10 @@ void ringsChanged(VhostLink& link) {
       broken += ring.broken();
       continue;
     }
-    if (i % 2 == 0 && i < 2 * pairs && ring.running() && ring.enabled) link.receivers[link.receiverCount++] = i / 2;
+    if (i % 2 == 0 && i < 2 * pairs && ring.running() && ring.enabled) {
+      link.receivers[link.receiverCount++] = i / 2;
+      link.receiverBits |= uint32_t{1} << i / 2;
+    }
     broken += ring.broken();
     // What came before it was watched.
     if (i % 2 == 1 && ring.running()) link.state[stateMore] = 1;

@@ -11,7 +11,8 @@
  * All rows before lent ones are placed by then, and nothing is taken after them before they are placed or put back. So chains
  * are given back in the order in which they were taken (vhost-held.cc tells why), and between two turns nothing is lent.
  *
- * Only with one pair of queues: with several, a row's queue is known once its headers are.
+ * With several pairs of queues, a row's is known once its headers are, which is too late. So a flow's rows are lent on the pair where its last lent ones
+ * belonged; where that has changed meanwhile, these are the last ones that arrive on the other.
  *
  * A driver that has no buffers is _starving_ us: the link is blocked, without a frame that waits, until it has supplied enough for more than
  * a small segment. What "enough" is depends on its queue: what it has left is all that we can hope for if that is half of its queue.
@@ -94,30 +95,44 @@ bool isStarving(VhostLink& link, Ring& ring) {
   return false;
 }
 
+/** The receive queue of a flow's next rows. */
+static Ring& expectedRing(VhostLink& link, int32_t flow) {
+  if (link.receiverCount == 1) return link.rings[2 * link.receivers[0]];
+  const auto key = static_cast<uint32_t>(flow);
+  const int32_t last = link.lent.pairs[key % LentRows::flowMax];
+  const int32_t pair = link.receives(last) ? last : link.receivers[key % static_cast<uint32_t>(link.receiverCount)];
+  return link.rings[2 * pair];
+}
+
+bool receivesLent(const VhostLink& link) {
+  return link.lent.ring && link.receives(static_cast<int32_t>(link.lent.ring - link.rings) / 2);
+}
+
 /** Lends rows for payload that `peekIntoFrames` reads next.
  * @param count rows from `row` on, which is the next to be committed, with room for `bytes` each, headers included
  * @returns how many there are room for; a single one may have less, which its window tells. 0: there is none, and the link is blocked */
-static int32_t lendRows(VhostLink& link, int32_t row, int32_t count, int32_t bytes) {
+static int32_t lendRows(VhostLink& link, int32_t row, int32_t count, int32_t bytes, int32_t flow) {
   Engine& engine = link.engine;
   LentRows& lent = link.lent;
   if (!engine.arena || row < rxFrameMax || count < 0 || count > frameMax - row || bytes < 0) return -EINVAL;
   giveBackHeld(link);
   if (bytes < lentBytesMin || engine.pcap) return count;
   if (!link.has(featureGuestChecksum | featureGuestTso4 | featureGuestTso6)) return count;
-  // Of several queues the flow's is only known by its headers.
-  if (link.receiverCount != 1) return count;
-  Ring* const ring = &link.rings[2 * link.receivers[0]];
-  const auto wait = [&link] {
+  if (link.receiverCount == 0) return count;
+  Ring* const ring = &expectedRing(link, flow);
+  const auto wait = [&link](Ring* on) {
+    link.lent.ring = on;
     link.lent.starving = true;
     link.state[stateOwing] = link.state[stateBlocked] = 1;
     return 0;
   };
   // Those that were lent before are filled by now, or will not be.
-  if (sendRows(link, row)) return ring->broken() ? count : wait();
+  if (Ring* const full = sendRows(link, row)) return full->broken() ? count : wait(full);
   putLentBack(link);
   if (ring->broken()) return count;
 
   lent.ring = ring;
+  lent.flow = flow;
   lent.row = row;
   const uint64_t wanted = static_cast<uint64_t>(link.headerBytes) + static_cast<uint64_t>(bytes);
   int32_t* const flags = engine.column(columnFlags) + row;
@@ -138,7 +153,7 @@ static int32_t lendRows(VhostLink& link, int32_t row, int32_t count, int32_t byt
     ring->rewind(next.position);
     if (i > 0) break;
     // What makes no sense is `deliver`'s to throw away.
-    return room == Room::odd ? count : wait();
+    return room == Room::odd ? count : wait(ring);
   }
   return lent.count;
 }
@@ -196,8 +211,10 @@ void VhostLink::roomFilled(int32_t row, int32_t from, int32_t each, int32_t byte
   putLentBack(*this);
 }
 
-bool placeLent(VhostLink& link, int32_t row, const uint8_t* frame, int32_t header, int32_t length, const VnetHeader& vnet) {
+bool placeLent(VhostLink& link, const Ring& own, int32_t row, const uint8_t* frame, int32_t header, int32_t length,
+               const VnetHeader& vnet) {
   LentRows& lent = link.lent;
+  lent.pairs[static_cast<uint32_t>(lent.flow) % LentRows::flowMax] = static_cast<uint8_t>((&own - link.rings) / 2);
   LentRow* const found = lentRow(link, row);
   if (!found) return false;
   Ring& ring = *lent.ring;

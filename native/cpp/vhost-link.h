@@ -122,7 +122,9 @@ struct LentRow {
 };
 struct LentRows {
   static constexpr int32_t rowMax = 64, chainMax = 640, pieceMax = 640;
+  static constexpr uint32_t flowMax = 1 << 14;
   Ring* ring = nullptr;
+  int32_t flow = 0;
   /** Number of the first one. */
   int32_t row = 0;
   int32_t count = 0;
@@ -133,6 +135,8 @@ struct LentRows {
   LentRow rows[rowMax];
   LentChain chains[chainMax];
   iovec pieces[pieceMax];
+  /** By flow: the pair on which its last rows belonged. */
+  uint8_t pairs[flowMax] = {};
 };
 
 struct VhostLink final : Owned, Elsewhere {
@@ -168,6 +172,8 @@ struct VhostLink final : Owned, Elsewhere {
   /** Pairs whose receive queues take frames. */
   int32_t receivers[pairMax];
   int32_t receiverCount = 0;
+  /** The same by bits. */
+  uint32_t receiverBits = 0;
   /** As the driver has said on the control queue, if that is ours. */
   int32_t pairsInUse = 1;
   Steering steering;
@@ -194,6 +200,8 @@ struct VhostLink final : Owned, Elsewhere {
   }
 
   bool has(uint64_t feature) const { return (features & feature) == feature; }
+  /** Whether frames may go to a pair: it is in use, and its ring has not broken since. */
+  bool receives(int32_t pair) const { return (receiverBits >> pair & 1) && rings[2 * pair].running(); }
 
   int32_t payloadPieces(int32_t row, int32_t from, int32_t length, iovec* to, int32_t most) override;
   void payloadMissing() override;
@@ -250,9 +258,12 @@ void forgetHeld(VhostLink& link);
 void putLentBack(VhostLink& link);
 /** Forgets them: their ring is gone, or they are placed. */
 void forgetLent(VhostLink& link);
-/** Places a row if it is lent: puts headers in front of its payload, and gives its chains back. @param header bytes of the frame's headers,
- * `length` of all of it @returns false if it is not */
-bool placeLent(VhostLink& link, int32_t row, const uint8_t* frame, int32_t header, int32_t length, const VnetHeader& vnet);
+/** Places a row if it is lent: puts headers in front of its payload, and gives its chains back. @param own the queue on which its flow belongs by now
+ * @param header bytes of the frame's headers, `length` of all of it @returns false if it is not */
+bool placeLent(VhostLink& link, const Ring& own, int32_t row, const uint8_t* frame, int32_t header, int32_t length,
+               const VnetHeader& vnet);
+/** Whether the queue of which rows were lent last, or for which a flow waits, takes frames. */
+bool receivesLent(const VhostLink& link);
 /** Whether the driver, which had no buffers, has still too few. If so, it tells when there are more. */
 bool isStarving(VhostLink& link, Ring& ring);
 

@@ -44,7 +44,7 @@ static bool sendRow(VhostLink& link, Ring& ring, int32_t row) {
   }
   if (engine.isElsewhere(row)) {
     const int32_t headers = engine.column(columnPayload)[row];
-    if (headers < 0 || headers > length || !placeLent(link, row, frame, headers, length, header)) {
+    if (headers < 0 || headers > length || !placeLent(link, ring, row, frame, headers, length, header)) {
       link.state[stateRefusedRows]++;
     }
     return true;
@@ -110,7 +110,7 @@ static Ring& receiver(VhostLink& link, int32_t row) {
   const uint8_t* const frame = link.engine.rowBytes(row, 0, length);
   const uint32_t hash = frame ? Steering::hashOf(frame, length) : 0;
   int32_t pair = link.steering.pairOf(hash);
-  if (pair < 0 || !takesFrames(link.rings[2 * pair])) pair = link.receivers[hash % static_cast<uint32_t>(link.receiverCount)];
+  if (pair < 0 || !link.receives(pair)) pair = link.receivers[hash % static_cast<uint32_t>(link.receiverCount)];
   return link.rings[2 * pair];
 }
 
@@ -169,9 +169,8 @@ static int32_t flush(VhostLink& link, int32_t to) {
   if (engine.pcap) engine.pcap->flush();
   if (!full || link.receiverCount == 0) {
     transmit.clear();
-    Ring& first = link.rings[link.receiverCount > 0 ? 2 * link.receivers[0] : 0];
-    const bool starving = link.receiverCount == 1 && isStarving(link, first);
-    if (link.receiverCount > 0 && first.broken()) ringsChanged(link);
+    const bool starving = receivesLent(link) && isStarving(link, *link.lent.ring);
+    if (link.lent.ring && link.lent.ring->broken()) ringsChanged(link);
     link.lent.starving = starving;
     link.state[stateOwing] = link.state[stateBlocked] = starving;
     return 0;

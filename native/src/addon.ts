@@ -123,7 +123,7 @@ export interface RawVhostLink {
   readMessage(): number
   endMessage(replyBytes: number): number
   receive(): number
-  lendRows(row: number, count: number, bytes: number): number
+  lendRows(row: number, count: number, bytes: number, flow: number): number
   flush(to: number): number
   disconnect(): number
   close(): number

@@ -42,7 +42,7 @@ export abstract class AreaLink implements Link {
     return this.area.reserveRows(count, bytes)
   }
 
-  reserveStream(count: number, bytes: number): number {
+  reserveStream(count: number, bytes: number, _flow: number): number {
     return this.area.reserveRows(count, bytes)
   }
 

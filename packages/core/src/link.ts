@@ -45,8 +45,9 @@ export interface Link {
   reserveRows(count: number, bytes: number): number
   /** As `reserveRows`, for payload that Kernel.peekIntoFrames reads next, which a link may have written straight into the guest's
    * memory. If there is little of that, one row is prepared with less room, as its `window` tells; if there is none, 0 is returned and
-   * the link is `blocked`. */
-  reserveStream(count: number, bytes: number): number
+   * the link is `blocked`.
+   * @param flow whose payload it is: a number of its own while it lives */
+  reserveStream(count: number, bytes: number, flow: number): number
   /** First row of the last `reserveRows` or `reserveStream`. */
   readonly reservedRow: number
 

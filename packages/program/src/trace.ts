@@ -76,8 +76,8 @@ export class TracedLink implements Link {
   reserveRows(count: number, bytes: number): number {
     return this.#link.reserveRows(count, bytes)
   }
-  reserveStream(count: number, bytes: number): number {
-    return this.#link.reserveStream(count, bytes)
+  reserveStream(count: number, bytes: number, flow: number): number {
+    return this.#link.reserveStream(count, bytes, flow)
   }
   commit(row: number): void {
     this.#tell("To guest", row)

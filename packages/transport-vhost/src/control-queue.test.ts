@@ -91,6 +91,12 @@ describe.each([
     expect(pairsInUse()).toEqual([0, 1])
     for (const pairs of [0, 9, 256, 65_535]) expect(f.command(usePairs(pairs)), `${pairs}`).toEqual(ERROR)
     expect(pairsInUse()).toEqual([0, 1])
+    // Not even for flows that the guest has sent on others.
+    f.exchange([flow(9)], undefined, 3)
+    expect(f.link.receive()).toBe(1)
+    queueFrame(f, answer(flow(9)))
+    f.flush()
+    expect(f.pairs[0]).toBeLessThan(2)
     // More than there are: those are not running.
     expect(f.command(usePairs(8))).toEqual(DONE)
     expect(pairsInUse()).toEqual([0, 1, 2, 3])

@@ -305,9 +305,9 @@ export class VhostLink extends AreaLink {
     return bytes <= window ? window : -1
   }
 
-  override reserveStream(count: number, bytes: number): number {
+  override reserveStream(count: number, bytes: number, flow: number): number {
     const rows = this.area.reserveRows(count, bytes)
-    return rows === 0 ? 0 : this.#raw.lendRows(this.area.next, rows, bytes)
+    return rows === 0 ? 0 : this.#raw.lendRows(this.area.next, rows, bytes, flow)
   }
 
   /** As the interface says. Without a driver, frames go nowhere and 0 is returned. */

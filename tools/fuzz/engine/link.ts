@@ -103,7 +103,7 @@ export class FuzzLink implements Link {
     return rows
   }
 
-  reserveStream(count: number, bytes: number): number {
+  reserveStream(count: number, bytes: number, _flow: number): number {
     return this.reserveRows(count, bytes)
   }
 

@@ -129,7 +129,7 @@ export class SimLink implements Link {
   reserveRows(count: number, bytes: number): number {
     return this.#area.reserveRows(count, bytes)
   }
-  reserveStream(count: number, bytes: number): number {
+  reserveStream(count: number, bytes: number, _flow: number): number {
     return this.#area.reserveRows(count, bytes)
   }
   get reservedRow(): number {

@@ -131,7 +131,7 @@ export function sendData(ctx: Context, flow: number): number {
       // Whole segments: what is left of the window waits for more of it.
       each = want - (want % mss)
     }
-    rows = ctx.link.reserveStream(rows, header + each)
+    rows = ctx.link.reserveStream(rows, header + each, flow)
     if (rows === 0) return 1
     const first = ctx.link.reservedRow
     const room = frames.window[first]! - header
@@ -199,7 +199,7 @@ function resendOne(ctx: Context, flow: number, header: number): number {
   const sequence = w[base + ACKED_BY_GUEST]!
   const probe = (w[base + STATE]! & PROBE) !== 0
   const bytes = probe ? 1 : w[base + MSS]!
-  if (ctx.link.reserveStream(1, header + bytes) === 0) return 1
+  if (ctx.link.reserveStream(1, header + bytes, flow) === 0) return 1
   const row = ctx.link.reservedRow
   const room = ctx.frames.window[row]! - header
   ctx.frames.payload[row] = header
