@@ -17,9 +17,13 @@ import type { World } from "../tools/world/world.ts"
 import { missing, skipNote } from "./lib/needs.ts"
 
 const LIMIT_MS = 240_000
-/** Further attempts, which the output tells: one in about ten migrations under QEMU 7.2 fails, its destination has been seen to end by itself,
- * for a reason that is not known yet. */
-const RETRIES = 3
+/**
+ * Not a multiple of 256 KiB. Before version 9.0 QEMU's emulated processors lose pages in a migration: the fast way to gather the pages that were
+ * written, 64 at a time, forgets to have writes to them noticed again ("physmem: Fix migration dirty bitmap coherency with TCG memory access"). One
+ * guest in ten panicked where it arrived; one without a network card, too, in which a single process did nothing but write. Memory that does not
+ * end with a whole group takes the slow way, which is right.
+ */
+const MEMORY_KIB = 256 * 1024 + 8
 /** Bytes per second of a migration that is to last. */
 const SLOW = 4 * 2 ** 20
 const DATAGRAMS = 40
@@ -57,12 +61,14 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user, migration${skipNote("
     { name: "split queues", card: "mq=off" },
     { name: "packed queues", card: "packed=on" },
     { name: "four pairs of queues", card: "mq=on", queues: 4 },
-  ])("$name", { timeout: 2 * LIMIT_MS, retry: RETRIES }, async ({ card, queues = 1 }) => {
+  ])("$name", { timeout: 2 * LIMIT_MS }, async ({ card, queues = 1 }) => {
     const scratch = scratchDirectory()
     const tag = `${process.pid}-${card.replaceAll(/\W/g, "")}`
     const monitor = join(scratch, `qmp-${tag}`)
     const incoming = `unix:${join(scratch, `incoming-${tag}`)}`
-    const machine = { vhostUser: true, start: world.host.startAsUser, card, queues, bootTimeoutMs: LIMIT_MS } as const
+    const { startAsUser } = world.host
+    const limits = { memoryKiB: MEMORY_KIB, bootTimeoutMs: LIMIT_MS }
+    const machine = { vhostUser: true, start: startAsUser, card, queues, ...limits } as const
     const [from, to] = [await serve(5000), await serve(5001)]
     const more = ["-qmp", `unix:${monitor},server=on,wait=off`]
     const source: Guest = keep(await bootGuest({ ...machine, socket: from.socket, more }), (guest) => guest.kill())
@@ -70,7 +76,20 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user, migration${skipNote("
     const arriving = bootGuest({ ...machine, socket: to.socket, incoming })
     keep(arriving, async (guest) => (await guest.catch(() => undefined))?.kill())
     const qmp: Qmp = keep(await openQmp(monitor), (one) => one.close())
-    const progress = async (): Promise<Progress> => (await qmp.command("query-migrate")) as Progress
+    const progress = async (): Promise<Progress> => {
+      const now = (await qmp.command("query-migrate")) as Progress
+      if (now.status !== "failed") return now
+      const destination = await arriving.then(
+        (guest) => guest.log(),
+        (error: Error) => error.message,
+      )
+      const said = { source: source.log(), destination, "passt there": from.log(), "passt here": to.log() }
+      throw new Error(
+        Object.entries(said)
+          .map(([who, what]) => `the migration failed; ${who}:\n${what}`)
+          .join("\n"),
+      )
+    }
 
     // Who receives does not look while the guest is on its way: what comes stays where passt has put it.
     await source.must(
@@ -86,7 +105,6 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user, migration${skipNote("
     await qmp.command("migrate", { uri: incoming })
     await until("the first round of all memory", LIMIT_MS, async () => {
       const { status, ram } = await progress()
-      if (status === "failed") throw new Error(`the migration failed\n${source.log()}`)
       return status !== "setup" && (ram?.["dirty-sync-count"] ?? 0) >= 2
     })
     // The guest's processor never touches these bytes: they arrive only if passt logs what it writes.
@@ -101,7 +119,6 @@ describe.skipIf(missing(["qemu"]).length > 0)(`vhost-user, migration${skipNote("
     await qmp.command("migrate-set-parameters", { "max-bandwidth": 2 ** 30, "downtime-limit": 5000 })
     await until("the end of the migration", LIMIT_MS, async () => {
       const { status } = await progress()
-      if (status === "failed") throw new Error(`the migration failed\n${source.log()}`)
       return status === "completed"
     })
     const guest = await arriving

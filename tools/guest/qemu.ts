@@ -30,6 +30,8 @@ export interface GuestOptions {
   readonly queues?: number
   /** Default: 1. */
   readonly processors?: number
+  /** Default: 256 MiB. */
+  readonly memoryKiB?: number
   /** Further arguments for QEMU. */
   readonly more?: readonly string[]
   /** The guest is not booted, but comes from another QEMU: where it is waited for, as -incoming has it. */
@@ -69,11 +71,13 @@ export interface Guest extends GuestCommands {
 }
 
 const CTRL_RIGHT_BRACKET = 0x1d
+const MEMORY_KIB = 256 * 1024
 
 export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
   const nic = options.nic ?? "virtio-net"
   const image = await guestImage(nic === "e1000" ? "generic" : "cloud")
   const accel = options.accel ?? (await accelerator())
+  const { memoryKiB = MEMORY_KIB } = options
   const id = randomBytes(4).toString("hex")
   const scratch = scratchDirectory()
   const commandSocket = join(scratch, `guest-${id}.command`)
@@ -90,11 +94,11 @@ export async function bootGuest(options: GuestOptions = {}): Promise<Guest> {
     network.unshift("-chardev", `socket,id=front-end,path=${options.socket},reconnect=1`)
   }
   if (options.vhostUser === true || options.sharedMemory === true) {
-    network.push("-object", "memory-backend-memfd,id=ram,size=256M,share=on", "-machine", "memory-backend=ram")
+    network.push("-object", `memory-backend-memfd,id=ram,size=${memoryKiB}K,share=on`, "-machine", "memory-backend=ram")
   }
   const command = [
     [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"],
-    ["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", "256", "-smp", String(options.processors ?? 1)],
+    ["-machine", "pc", "-accel", accel, "-cpu", "max", "-m", `${memoryKiB}K`, "-smp", String(options.processors ?? 1)],
     ["-kernel", image.kernel, "-initrd", image.initramfs],
     ["-append", `console=ttyS0 quiet panic=-1 mitigations=off guest.net=${options.network ?? "dhcp"}`],
     ["-chardev", "stdio,id=log,signal=off", "-serial", "chardev:log"],
