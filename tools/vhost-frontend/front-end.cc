@@ -115,7 +115,7 @@ FrontEnd setUp(int control, const Wishes& wishes) {
   front.receiveBytes = front.has(FEATURE_MERGEABLE) ? RECEIVE_BYTES : TRANSMIT_BYTES;
 
   const auto sections = static_cast<uint64_t>(2 * wishes.pairs + 1);
-  const uint64_t each = (uint64_t{front.receiveBytes} + TRANSMIT_BYTES) * wishes.entries;
+  const uint64_t each = (uint64_t{front.receiveBytes} + TRANSMIT_STRIDE) * wishes.entries;
   const uint64_t bytes = sections * Virtqueue::SECTION_BYTES + each * static_cast<uint64_t>(wishes.pairs) + TRANSMIT_BYTES;
   const int fd = memfd_create("guest", MFD_CLOEXEC);
   if (fd < 0 || ftruncate(fd, static_cast<off_t>(bytes)) != 0) fail("the guest's memory");

@@ -83,6 +83,10 @@ import * as udp from "./wire/udp.ts"
 const SWEEP_MS = 1000
 /** Payload queued for the guest after which a flush comes early, so that what is sent is still in the cache. */
 const FLUSH_BYTES: number = 512 << 10
+/** Payload sent to the guest after which no further round of the work queue begins in a turn; and how much a round must have sent for another one
+ * to follow. */
+const TURN_BYTES: number = 1 << 20
+const ROUND_BYTES_MIN: number = 128 << 10
 const PORT_DHCP_SERVER = 67
 const PORT_DHCPV6_SERVER = 547
 
@@ -486,8 +490,24 @@ export class Engine {
     responders.dhcpv6?.tick?.(ctx.now)
   }
 
-  /** Serves each queued flow once, as long as the guest takes what is sent. */
+  /** Serves each queued flow once, as long as the guest takes what is sent; and again while so little has been sent that another turn
+   * would cost more than it can find out. */
   #service(): void {
+    const { ctx } = this
+    const { link, work, counters } = ctx
+    const began = counters[COUNTER.bytesToGuest]!
+    for (;;) {
+      const before = counters[COUNTER.bytesToGuest]!
+      this.#serveQueued()
+      const now = counters[COUNTER.bytesToGuest]!
+      if (now - before < ROUND_BYTES_MIN || now - began >= TURN_BYTES || work.count === 0 || link.blocked) return
+      // The guest begins with what it has while we go on.
+      link.flush()
+      this.#flushedAt = now
+    }
+  }
+
+  #serveQueued(): void {
     const { ctx } = this
     const { link, work, words } = ctx
     for (let left = work.count; left > 0; left--) {

@@ -52,5 +52,8 @@ export const INACTIVITY_MS = 7_200_000
 export const ACCEPT_MAX = 16
 /** Payload sent to one guest flow per turn of the work queue, bytes: flows take turns. */
 export const SERVICE_BYTES_MAX: number = 256 << 10
+/** The same while nobody waits for its turn: half of what a virtqueue of the usual size has room for, so that the guest is busy with one half
+ * while the other is filled. */
+export const SERVICE_ALONE_MAX: number = 512 << 10
 /** Longest IP packet. */
 export const PACKET_MAX = 65_535

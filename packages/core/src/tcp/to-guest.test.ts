@@ -481,3 +481,18 @@ describe("silence of the guest", () => {
     expect(d.flows).toBe(1)
   })
 })
+
+test("a flow that is alone goes on in the same turn, for a mebibyte or a share more", () => {
+  const d = new TcpDialogue({ peer: { sendBuffer: 8 << 20 } })
+  d.connect({ mss: 1460, scale: 10 })
+  d.window = 0x2000
+  d.say("A")
+  d.heard()
+  d.socket.arrive(4 << 20)
+  d.turn(0)
+  const first = d.heard().reduce((bytes, h) => bytes + h.length, 0)
+  expect(first).toBeGreaterThan((1 << 20) - (64 << 10))
+  expect(first).toBeLessThanOrEqual(3 << 19)
+  d.settle()
+  expect(first + d.heard().reduce((bytes, h) => bytes + h.length, 0)).toBe(4 << 20)
+})

@@ -11,7 +11,14 @@ import { EAGAIN } from "../errno.ts"
 import { roomOf } from "../policy/shaper.ts"
 import { COUNTER } from "../stats.ts"
 import * as tcp from "../wire/tcp.ts"
-import { PACKET_MAX, RTO_AFTER_RETRIES_MS, RTO_INITIAL_MS, SERVICE_BYTES_MAX, WINDOW_MAX } from "./constants.ts"
+import {
+  PACKET_MAX,
+  RTO_AFTER_RETRIES_MS,
+  RTO_INITIAL_MS,
+  SERVICE_ALONE_MAX,
+  SERVICE_BYTES_MAX,
+  WINDOW_MAX,
+} from "./constants.ts"
 import { emitBare, emitSegment, segmentHeaderLength } from "./emit.ts"
 import {
   ACKED_BY_GUEST,
@@ -93,7 +100,8 @@ export function sendData(ctx: Context, flow: number): number {
   const chunk = most >= mss * 2 ? most - (most % mss) : mss
   const { gate } = ctx
   const limited = gate !== undefined && gate.shaper.limited[flow] !== 0
-  let budget = limited ? roomOf(ctx, flow, DIRECTION_TO_GUEST, SERVICE_BYTES_MAX) : SERVICE_BYTES_MAX
+  const share = ctx.work.count === 0 ? SERVICE_ALONE_MAX : SERVICE_BYTES_MAX
+  let budget = limited ? roomOf(ctx, flow, DIRECTION_TO_GUEST, share) : share
 
   if ((w[base + STATE]! & PEEK_LOST) !== 0) {
     const result = alignPeek(ctx, flow)
