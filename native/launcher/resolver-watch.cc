@@ -13,13 +13,21 @@
 #include <unistd.h>
 
 #include "descriptors.h"
+#include "helper-seal.h"
 #include "helper.h"
 #include "namespaces.h"
 #include "resolver-file.h"
-#include "resolver-seal.h"
+
+// The calls that comments in resolver-*.cc name.
+#define FILTER_BLOCKS "watcher-blocks.h"
+#include "../cpp/filter.h"
 
 namespace launcher {
 namespace {
+
+/** What it takes of the heap once it is sealed: two contents of the largest size, the message, and what strings leave behind as they grow. */
+constexpr size_t heapBytes = 2 << 20;
+sock_filter filter[passt::filterMax + 1];
 
 constexpr char path[] = "/etc/resolv.conf";
 constexpr int peer = helperPeer;
@@ -134,7 +142,7 @@ int startResolverWatch(const Command& command, int argc, char** argv) {
   const pid_t pid = fork();
   if (pid == 0) {
     becomeHelper(command, ends[1], command.program == Program::pasta ? "pasta-resolv" : "passt-resolv", argc, argv);
-    sealWatcher();
+    sealHelper(heapBytes, filter, passt::assemble(filter, 0));
     // Until the other end of the socket is closed: the program may go on in a child of the process that started us.
     watch();
   }
