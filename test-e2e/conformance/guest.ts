@@ -21,15 +21,8 @@ export const PATIENCE_MS = 20_000
 /** The client's identity in DHCPv6: a DUID of the link-layer type (RFC 8415 section 11.4). */
 export const CLIENT_DUID: Buffer = Buffer.from("0003000102000000000a", "hex")
 
-/**
- * Source ports of guests' traffic. Of all guests: those that share a passt must not take each other's connections up. No
- * check has other uses for ports from here to 29,999, because the host's sockets of a flow can have them for minutes.
- */
-const FIRST_FLOW_PORT = 22_000
-let nextPort = FIRST_FLOW_PORT
-
-/** Whether a port of the host can belong to a flow of a guest. */
-export const isFlowPort = (port: number): boolean => port >= FIRST_FLOW_PORT && port < nextPort
+/** Of all guests: those that share a passt must not take each other's connections up. */
+let nextPort = 30_000
 
 /** How the guest asks "have you seen all before this?". */
 export type Fence = "arp" | "ndp"

@@ -12,7 +12,7 @@ import { ended, run, stop, until } from "../../tools/world/process.ts"
 import type { Outcome, RunOptions } from "../../tools/world/process.ts"
 import { createWorld, ip } from "../../tools/world/world.ts"
 import type { World } from "../../tools/world/world.ts"
-import { Guest } from "./guest.ts"
+import { Guest, PATIENCE_MS } from "./guest.ts"
 import { Peer } from "./peer.ts"
 
 /** How to start the programs under test. */
@@ -66,6 +66,8 @@ export interface Running {
   readonly socket: string
   readonly process: ChildProcess
   log(): string
+  /** Waits until it has said something: that comes by another way than frames, and may come after them. */
+  says(pattern: RegExp): Promise<unknown>
   /** Its end: the exit status, or the signal that ended it. Fails if it does not come. */
   exit(timeoutMs?: number): Promise<number | NodeJS.Signals>
 }
@@ -91,6 +93,7 @@ function watched(child: ChildProcess, socket: string): Running {
     socket,
     process: child,
     log: () => said,
+    says: (pattern) => until(`${pattern} in what passt says`, PATIENCE_MS, () => pattern.test(said)),
     exit: async (timeoutMs = 15_000) => {
       if (!(await ended(child, timeoutMs))) throw new Error(`passt did not end within ${timeoutMs} ms`)
       return child.signalCode ?? child.exitCode!
@@ -261,6 +264,13 @@ export class Stage {
     delete this.slot.shared
   }
 
+  /** Nobody else's passt, for checks that look at the host's sockets: the one that checks share has some for flows and groups. */
+  async alone(): Promise<void> {
+    const { shared } = this.slot
+    this.renewShared()
+    if (shared !== undefined) await shared.exit()
+  }
+
   async #shared(): Promise<Running> {
     const { slot } = this
     if (slot.shared === undefined) {
@@ -315,7 +325,7 @@ export class Stage {
   /** @returns how many processes of the check were there: until they are gone their ports are taken. */
   #killLeftovers(): number {
     const leftovers = processesIn(this.host).filter((pid) => !this.slot.residents.has(pid))
-    leftovers.forEach(killed)
+    leftovers.forEach(kill)
     return leftovers.length
   }
 
@@ -338,7 +348,7 @@ export class Stage {
   }
 }
 
-function killed(pid: number): void {
+function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL")
   } catch {

@@ -1,5 +1,5 @@
 // Section 1.5: DHCP for IPv4.
-import { deepEqual, equal, match, ok } from "node:assert/strict"
+import { deepEqual, equal, ok } from "node:assert/strict"
 import { HOST, RESOLVER, ROUTER, SEARCH_DOMAIN } from "../../../tools/world/addresses.ts"
 import type { Area } from "../check.ts"
 import { addressBytes, macText, nameBytes, names } from "../wire/bytes.ts"
@@ -311,7 +311,7 @@ export const dhcp: Area = {
         const guest = await t.connect(running)
         await guest.offer()
         await guest.fence()
-        match(running.log(), /DHCP: offer to discover[^]*02:00:00:00:00:0a/)
+        await running.says(/DHCP: offer to discover[^]*02:00:00:00:00:0a/)
       },
     },
   ],

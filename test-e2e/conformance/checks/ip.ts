@@ -7,7 +7,7 @@ import type { Stage } from "../stage.ts"
 import { ethernet, EtherType, ip, udp } from "../wire/build.ts"
 import type { Ip } from "../wire/build.ts"
 import { uint32 } from "../wire/bytes.ts"
-import { parseIp } from "../wire/parse.ts"
+import { isIcmpAnswer, parseIp } from "../wire/parse.ts"
 
 const WORLD_PORT = 20_001
 const ADDRESSES = { 4: [HOST.ipv4, SERVER.ipv4], 6: [HOST.ipv6, SERVER.ipv6] } as const
@@ -187,13 +187,12 @@ export const internet: Area = {
       async run(t) {
         const guest = await t.guest()
         await guest.fence()
+        const protocols = [132, 47, 255]
         for (const [source, destination] of [ADDRESSES[4], ADDRESSES[6]]) {
-          for (const protocol of [132, 47, 255]) guest.sendIp(ip({ source, destination }, protocol, Buffer.alloc(40)))
+          for (const protocol of protocols) guest.sendIp(ip({ source, destination }, protocol, Buffer.alloc(40)))
         }
-        // An answer would be one of these protocols, or an error: ICMP's type 3, ICMPv6's 1 and 4.
         const answers = (await guest.fence()).filter(
-          ({ ip, icmp }) =>
-            [132, 47, 255].includes(ip?.protocol ?? 0) || (ip?.version === 4 ? [3] : [1, 4]).includes(icmp?.type ?? 0),
+          (packet) => protocols.includes(packet.ip?.protocol ?? 0) || isIcmpAnswer(packet),
         )
         deepEqual(answers.length, 0)
       },

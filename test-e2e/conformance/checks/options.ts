@@ -249,9 +249,11 @@ export const options: Area = {
         const running = await t.start(["--debug"])
         const guest = await t.connect(running)
         await guest.connectTcp(SERVER.ipv4)
-        match(running.log(), new RegExp(SERVER.ipv4.replaceAll(".", "\\.")))
+        const address = new RegExp(SERVER.ipv4.replaceAll(".", "\\."))
+        await running.says(address)
         const traced = await t.start(["--trace"], t.path("traced"))
         await (await t.connect(traced)).connectTcp(SERVER.ipv4)
+        await traced.says(address)
         ok(traced.log().split("\n").length > running.log().split("\n").length)
       },
     },

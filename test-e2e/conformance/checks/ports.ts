@@ -2,28 +2,21 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict"
 import { HOST, ROUTER } from "../../../tools/world/addresses.ts"
 import type { Area, Check } from "../check.ts"
-import { isFlowPort } from "../guest.ts"
 import type { Stage } from "../stage.ts"
 
-const portOf = (address: string): number => Number(address.split(":").at(-1))
-
-/**
- * What passt listens on in the host's namespace, as "ADDRESS:PORT", sorted. Datagram sockets of flows look the same to ss;
- * the passt that checks share can have some.
- */
+/** What passt listens on in the host's namespace, as "ADDRESS:PORT", sorted. */
 async function listening(t: Stage, protocol: "tcp" | "udp" = "tcp"): Promise<string[]> {
   const text = await t.host.must(["ss", "-Hnl", `--${protocol}`])
   return text
     .split("\n")
     .filter((line) => line.trim() !== "")
     .map((line) => line.trim().split(/\s+/)[3]!)
-    .filter((address) => !isFlowPort(portOf(address)))
     .toSorted()
 }
 
 /** The ports among them. */
 async function ports(t: Stage, protocol: "tcp" | "udp" = "tcp"): Promise<number[]> {
-  const all = (await listening(t, protocol)).map(portOf)
+  const all = (await listening(t, protocol)).map((address) => Number(address.split(":").at(-1)))
   return [...new Set(all)].toSorted((one, other) => one - other)
 }
 
@@ -32,6 +25,7 @@ const opens = (id: string, title: string, spec: string, wanted: readonly number[
   id: `1.12.${id}`,
   title: `\`${spec}\`: ${title}`,
   async run(t) {
+    await t.alone()
     await t.guest(["-t", spec, "-u", spec])
     deepEqual([await ports(t), await ports(t, "udp")], [wanted, wanted])
   },
@@ -111,6 +105,7 @@ export const forwarding: Area = {
       id: "1.12.address",
       title: "`192.0.2.2/20020`: only at that address",
       async run(t) {
+        await t.alone()
         await t.guest(["-t", "192.0.2.2/20020", "-u", "192.0.2.2/20020"])
         deepEqual([await listening(t), await listening(t, "udp")], [["192.0.2.2:20020"], ["192.0.2.2:20020"]])
       },
@@ -193,6 +188,7 @@ export const forwarding: Area = {
       id: "1.12.repeated",
       title: "the option may be repeated, and TCP and UDP may have the same ports",
       async run(t) {
+        await t.alone()
         await t.guest(["-t", "20020", "-t", "20022", "-u", "20020"])
         deepEqual([await ports(t), await ports(t, "udp")], [[20_020, 20_022], [20_020]])
       },

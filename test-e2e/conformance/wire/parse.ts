@@ -56,6 +56,10 @@ export interface TcpSegment {
   readonly payload: Buffer
 }
 
+/** Whether it is an ICMP message that answers something, by an error or a reply: not what hosts and routers say by themselves. */
+export const isIcmpAnswer = ({ ip, icmp }: Packet): boolean =>
+  icmp !== undefined && (ip?.version === 4 ? icmp.type !== 8 : icmp.type < 128 || icmp.type === 129)
+
 /** Options of one byte of kind and one of length. Kinds 0 and 1 have no length. */
 function tcpOptions(bytes: Buffer): Map<number, Buffer> {
   const options = new Map<number, Buffer>()
