@@ -3,7 +3,8 @@
  *
  *   node tools/soak/main.ts [--frames N] [--flows N] [--dhcp N] [--binary PATH | --release NAME]
  *
- * --release runs the reference of a release of Debian, fetched once. By default 10 million frames, 200,000 new flows and 10,000 DHCP exchanges, which take some minutes.
+ * --release runs the reference of a release of Debian, fetched once. By default 10 million frames, 200,000 new flows and 10,000
+ * DHCP exchanges, which take some minutes.
  */
 import { join } from "node:path"
 import { parseArgs } from "node:util"

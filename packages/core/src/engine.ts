@@ -507,6 +507,7 @@ export class Engine {
     }
   }
 
+  /** One round: each flow that is queued when it begins. */
   #serveQueued(): void {
     const { ctx } = this
     const { link, work, words } = ctx

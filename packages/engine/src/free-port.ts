@@ -6,7 +6,7 @@ import { createSocket } from "node:dgram"
 import { once } from "node:events"
 import { createServer, type AddressInfo } from "node:net"
 
-/** "0:22", "127.0.0.1/0:22", "[::1]/0:22", "%eth0/0:22"; the address in the first group, without brackets, the rest in the last two. */
+/** "0:22", "127.0.0.1/0:22", "[::1]/0:22", "%eth0/0:22": an IPv4 address, an IPv6 address, and what follows the port. */
 const PORT_ZERO = /^(?:(?:([0-9.]+)|\[([0-9a-fA-F:.]+)\])?(?:%[^/]+)?\/)?0(:\d+)$/
 
 /** @returns whether a specification of ports asks for a free one */
