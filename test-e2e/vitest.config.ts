@@ -1,4 +1,7 @@
 import { defineConfig } from "vitest/config"
+import { FAILURES_VARIABLE, FailureList } from "./lib/failures.ts"
+
+const failures = process.env[FAILURES_VARIABLE]
 
 export default defineConfig({
   test: {
@@ -10,6 +13,6 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Emulated guests share few processors with everything else; the report tells what passed only at the second attempt.
     retry: 1,
-    reporters: ["verbose"],
+    reporters: ["verbose", ...(failures === undefined ? [] : [new FailureList(failures)])],
   },
 })
