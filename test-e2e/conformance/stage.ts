@@ -109,6 +109,8 @@ export class Stage {
   /** An option that the program under test didn't know. */
   unknownOption: string | undefined
   readonly #undo: (() => unknown)[] = []
+  /** Whether the host is as it always is, so that the passt that checks share may be used. */
+  #mayShare = true
 
   constructor(slot: Slot, commands: Commands) {
     this.slot = slot
@@ -146,12 +148,14 @@ export class Stage {
 
   /** `ip` commands in a namespace, and those that take them back. */
   async ip(namespace: Namespace, commands: readonly string[], undo: readonly string[]): Promise<void> {
+    if (namespace === this.host) await this.alone()
     this.defer(() => ip(namespace, undo))
     await ip(namespace, commands)
   }
 
   /** Another resolv.conf of the host until the check is over. */
-  resolvConf(text: string): void {
+  async resolvConf(text: string): Promise<void> {
+    await this.alone()
     const path = join(scratchDirectory(), `resolv.conf.${this.host.pid}`)
     const before = readFileSync(path)
     this.defer(() => writeFileSync(path, before))
@@ -264,8 +268,12 @@ export class Stage {
     delete this.slot.shared
   }
 
-  /** Nobody else's passt, for checks that look at the host's sockets: the one that checks share has some for flows and groups. */
+  /**
+   * From here to the end of the check there is no passt but its own: the one that checks share has sockets for flows and groups, which
+   * are seen among the host's, and follows what changes on the host, a moment later than the next check begins.
+   */
   async alone(): Promise<void> {
+    this.#mayShare = false
     const { shared } = this.slot
     this.renewShared()
     if (shared !== undefined) await shared.exit()
@@ -281,9 +289,10 @@ export class Stage {
     return slot.shared
   }
 
-  /** passt with these arguments, and a guest behind it. Without arguments it is one that other checks use, too. */
+  /** passt with these arguments, and a guest behind it. Without arguments it is one that other checks use, too, if it can be. */
   async guest(args: readonly string[] = []): Promise<Guest> {
-    const guest = await this.connect(args.length === 0 ? await this.#shared() : await this.start(args))
+    const shared = args.length === 0 && this.#mayShare
+    const guest = await this.connect(shared ? await this.#shared() : await this.start(args))
     const family = args.findLast((arg) => ["-4", "-6", "--ipv4-only", "--ipv6-only"].includes(arg))
     if (family?.includes("6")) guest.fenceBy = "ndp"
     // Its ports are open by then, and its first questions have come.

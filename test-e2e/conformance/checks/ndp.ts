@@ -149,7 +149,7 @@ export const ndp: Area = {
       reference: "differs",
       because: "the reference leaves them out; but a name server reached by IPv4 needs them as well",
       async run(t) {
-        t.resolvConf("nameserver 198.51.100.53\nsearch corp.example\n")
+        await t.resolvConf("nameserver 198.51.100.53\nsearch corp.example\n")
         const { search } = await (await t.connect(await t.start())).advertisement()
         deepEqual(search?.names, ["corp.example"])
       },

@@ -213,7 +213,7 @@ const checks: readonly Check[] = [
     reference: "differs",
     because: "the reference translates addresses of the same family only",
     async run(t) {
-      t.resolvConf(`nameserver ${RESOLVER.ipv4}\n`)
+      await t.resolvConf(`nameserver ${RESOLVER.ipv4}\n`)
       const guest = await t.guest(["--dns-forward", "2001:db8:1::253"])
       equal(await lookUp(guest, "2001:db8:1::253"), SERVER.ipv4)
     },
@@ -224,7 +224,7 @@ const checks: readonly Check[] = [
     reference: "differs",
     because: "the version of 2023 announces the gateway",
     async run(t) {
-      t.resolvConf("nameserver 127.0.0.53\n")
+      await t.resolvConf("nameserver 127.0.0.53\n")
       const guest = await t.guest(["--dns-forward", "192.0.2.253"])
       deepEqual(addressList((await guest.offer()).get(DhcpOption.DNS)), ["192.0.2.253"])
       const end = await t.hostPeer.bind("127.0.0.53", 53)
@@ -236,7 +236,7 @@ const checks: readonly Check[] = [
     id: "1.17.loopback-gateway",
     title: "a name server on the host's loopback address is announced as the gateway, which leads to it",
     async run(t) {
-      t.resolvConf("nameserver 127.0.0.1\n")
+      await t.resolvConf("nameserver 127.0.0.1\n")
       const guest = await t.guest(["-q"])
       deepEqual(addressList((await guest.offer()).get(DhcpOption.DNS)), [ROUTER.ipv4])
       const end = await t.hostPeer.bind("127.0.0.1", 53)
@@ -248,7 +248,7 @@ const checks: readonly Check[] = [
     id: "1.17.loopback-unmapped",
     title: "a name server on the host's loopback address that nothing leads to is not announced",
     async run(t) {
-      t.resolvConf("nameserver 127.0.0.1\nnameserver 192.0.2.54\n")
+      await t.resolvConf("nameserver 127.0.0.1\nnameserver 192.0.2.54\n")
       const guest = await t.guest(["--no-map-gw"])
       deepEqual(addressList((await guest.offer()).get(DhcpOption.DNS)), ["192.0.2.54"])
     },
@@ -258,7 +258,7 @@ const checks: readonly Check[] = [
     title: "resolv.conf: three name servers of each family are announced",
     async run(t) {
       const list = [1, 2, 3, 4].flatMap((n) => [`nameserver 192.0.2.6${n}`, `nameserver 2001:db8::6${n}`])
-      t.resolvConf(`${list.join("\n")}\n`)
+      await t.resolvConf(`${list.join("\n")}\n`)
       const guest = await t.guest(["-q"])
       deepEqual(addressList((await guest.offer()).get(DhcpOption.DNS)), ["192.0.2.61", "192.0.2.62", "192.0.2.63"])
       deepEqual((await guest.advertisement()).dns?.servers, ["2001:db8::61", "2001:db8::62", "2001:db8::63"])
@@ -270,7 +270,7 @@ const checks: readonly Check[] = [
     reference: "differs",
     because: "the reference takes lines only that begin with the word and one space, and comments for addresses",
     async run(t) {
-      t.resolvConf(
+      await t.resolvConf(
         "# comment\nnameserver\t192.0.2.61\r\nnameserver 192.0.2.62 # second\nsearch\ta.example  b.example\noptions ndots:2\n",
       )
       const options = await (await t.guest(["-q"])).offer()
@@ -284,7 +284,7 @@ const checks: readonly Check[] = [
     reference: "differs",
     because: "the reference passes over it, and takes the first of several",
     async run(t) {
-      t.resolvConf("nameserver 192.0.2.61\nsearch a.example\ndomain b.example\n")
+      await t.resolvConf("nameserver 192.0.2.61\nsearch a.example\ndomain b.example\n")
       const options = await (await t.guest(["-q"])).offer()
       deepEqual(names(options.get(DhcpOption.SEARCH) ?? Buffer.alloc(0)), ["b.example"])
     },
@@ -296,7 +296,7 @@ const checks: readonly Check[] = [
     because: "the reference takes six at most",
     async run(t) {
       const list = Array.from({ length: 10 }, (_, index) => `department${index}.corp.example`)
-      t.resolvConf(`nameserver 192.0.2.61\nsearch ${list.join(" ")}\n`)
+      await t.resolvConf(`nameserver 192.0.2.61\nsearch ${list.join(" ")}\n`)
       const options = await (await t.guest(["-q"])).offer()
       deepEqual(names(options.get(DhcpOption.SEARCH) ?? Buffer.alloc(0)), list)
     },
@@ -305,7 +305,7 @@ const checks: readonly Check[] = [
     id: "1.17.none",
     title: "without a name server there is a warning, and none is announced",
     async run(t) {
-      t.resolvConf("# empty\n")
+      await t.resolvConf("# empty\n")
       const guest = await t.guest(["-q"])
       const options = await guest.offer()
       deepEqual([options.has(DhcpOption.DNS), options.has(DhcpOption.SEARCH)], [false, false])
