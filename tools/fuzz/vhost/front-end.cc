@@ -33,15 +33,20 @@ bool oneIn(uint32_t n) { return number(n) == 0; }
 constexpr uint64_t memoryBytes = 2 << 20, guestBase = 0x100000, userBase = 0x7f0000000000;
 constexpr uint64_t ringBytes = 16384, buffersAt = 20 * ringBytes;
 constexpr uint64_t packedFeature = uint64_t{1} << 34;
+constexpr uint64_t controlFeature = uint64_t{1} << 17, multiqueueFeature = uint64_t{1} << 22;
+/** Where the control queue is with multiqueue: after the pairs that the back-end has. */
+constexpr uint32_t lastRing = 16;
+/** Commands for the control queue lie at the beginning of the buffers. */
+constexpr uint64_t commandBytes = 16, commands = 4096;
 
 const char* path;
 int control = -1;
 int memoryFd = -1;
 uint8_t* memory;
 uint64_t features;
-uint32_t entries[16];
+uint32_t entries[lastRing + 1];
 /** Our ends of the kicks. */
-int kicks[16];
+int kicks[lastRing + 1];
 std::vector<int> kept;
 
 uint64_t interesting() {
@@ -128,18 +133,25 @@ void drain() {
   }
 }
 
+/** One of the rings that are mostly there. */
+uint32_t someRing() { return oneIn(5) ? lastRing : number(4); }
+
 /** What a front-end that keeps the rules would send. */
 bool setUp() {
-  if (!longs(16, {state & 0x9b21f})) return false;
+  const uint64_t protocol = state & 0x9b21f;
+  if (!longs(16, {protocol})) return false;
   features = uint64_t{1} << 30 | uint64_t{1} << 32 | (oneIn(2) ? packedFeature : 0);
-  for (const uint32_t bit : {0, 1, 3, 15, 17, 22, 26, 28, 29}) features |= oneIn(2) ? uint64_t{1} << bit : 0;
+  for (const uint32_t bit : {0, 1, 2, 3, 15, 17, 22, 23, 26, 28, 29}) features |= oneIn(2) ? uint64_t{1} << bit : 0;
   if (features & 2) features |= oneIn(2) ? uint64_t{0x180} : 0;
   if (features & 1) features |= oneIn(2) ? uint64_t{0x1800} : 0;
   if (!longs(2, {features})) return false;
   if (!longs(5, {1, guestBase, memoryBytes, userBase, 0}, {dup(memoryFd)})) return false;
   if (oneIn(4) && !longs(6, {4096, 0}, {dup(memoryFd)})) return false;
-  const uint32_t rings = 2 * (1 + number(2));
-  for (uint32_t i = 0; i < rings; i++) {
+  std::vector<uint32_t> rings = {0, 1};
+  const bool multiqueue = (features & multiqueueFeature) && (protocol & 1);
+  if (multiqueue ? oneIn(2) : oneIn(9)) rings.insert(rings.end(), {2, 3});
+  if (features & controlFeature) rings.push_back(multiqueue ? lastRing : 2);
+  for (const uint32_t i : rings) {
     entries[i] = features & packedFeature ? 1 + number(300) : 1u << number(9);
     const uint64_t at = userBase + i * ringBytes;
     if (kicks[i] >= 0) close(kicks[i]);
@@ -172,7 +184,7 @@ bool anything() {
 
 /** Right in form. */
 bool plausible() {
-  const uint32_t ring = number(oneIn(9) ? 20 : 4);
+  const uint32_t ring = oneIn(9) ? number(20) : someRing();
   const auto address = [] { return userBase + (number(memoryBytes / 16) * 16) + (oneIn(9) ? number(16) : 0); };
   switch (number(17)) {
     case 0: return words(8, {ring, 1u << number(16)});
@@ -200,35 +212,73 @@ std::atomic<bool> stop{false};
 void put(uint64_t at, uint64_t value, size_t bytes) { memcpy(memory + at, &value, bytes); }
 
 /** Descriptors and indices, mostly sane, and anything. */
-void scribble(uint64_t seed, bool packed) {
-  uint64_t x = seed | 1;
-  const auto draw = [&x](uint64_t below) {
+class Scribbler {
+ public:
+  Scribbler(uint64_t seed, bool packed) : x(seed | 1), packed(packed) {}
+
+  void run() {
+    while (!stop) {
+      ring = (draw(5) == 0 ? lastRing : draw(4)) * ringBytes;
+      if (draw(50) == 0) put(draw(buffersAt + 65536) & ~uint64_t{7}, x, 8);
+      else if (draw(3) == 0) command();
+      else anything();
+      index();
+      if (draw(200) == 0) usleep(10);
+    }
+  }
+
+ private:
+  uint64_t x;
+  const bool packed;
+  uint64_t ring = 0;
+
+  uint64_t draw(uint64_t below) {
     x ^= x << 13;
     x ^= x >> 7;
     x ^= x << 17;
     return (x >> 20) % below;
-  };
-  while (!stop) {
-    const uint64_t ring = draw(4) * ringBytes, at = ring + 16 * draw(300);
-    if (draw(50) == 0) {
-      put(draw(buffersAt + 65536) & ~uint64_t{7}, x, 8);
-      continue;
-    }
-    put(at, draw(9) == 0 ? x : guestBase + buffersAt + draw(memoryBytes - buffersAt), 8);
-    put(at + 8, draw(9) == 0 ? x : draw(2) ? 16 * draw(9) : draw(70000), 4);
-    if (packed) {
-      put(at + 12, x, 2);
-      put(at + 14, (draw(2) ? 0x80 : 0x8000) | (draw(4) == 0 ? draw(8) : 2 * draw(2)), 2);
-      put(ring + 8192 + 2 * draw(2), draw(4), 2);
-    } else {
-      put(at + 12, draw(4) == 0 ? draw(8) : 2 * draw(2), 2);
-      put(at + 14, draw(300), 2);
-      put(ring + 12288 + 4 + 2 * draw(256), draw(draw(9) == 0 ? 65536 : 256), 2);
-      put(ring + 12288 + 2, draw(9) == 0 ? x : (*reinterpret_cast<volatile uint16_t*>(memory + ring + 8194) + draw(9)), 2);
-    }
-    if (draw(200) == 0) usleep(10);
   }
-}
+
+  void descriptor(uint64_t i, uint64_t address, uint64_t bytes, uint64_t flags, uint64_t next) {
+    const uint64_t at = ring + 16 * i;
+    put(at, address, 8);
+    put(at + 8, bytes, 4);
+    if (packed) {
+      put(at + 12, next, 2);
+      put(at + 14, (draw(2) ? 0x80 : 0x8000) | flags, 2);
+    } else {
+      put(at + 12, flags, 2);
+      put(at + 14, next, 2);
+    }
+  }
+
+  void anything() {
+    const uint64_t address = draw(9) == 0 ? x : guestBase + buffersAt + draw(memoryBytes - buffersAt);
+    const uint64_t bytes = draw(9) == 0 ? x : draw(2) ? 16 * draw(9) : draw(70000);
+    descriptor(draw(300), address, bytes, draw(4) == 0 ? draw(8) : 2 * draw(2), packed ? x : draw(300));
+  }
+
+  /** What the control queue is for (VIRTIO 1.2 section 5.1.6.5), and room for the answer; harmless in other queues. */
+  void command() {
+    const uint64_t at = buffersAt + commandBytes * draw(commands), i = draw(9) == 0 ? draw(300) : draw(4);
+    // Class, command, and what is said to it.
+    put(at, draw(7) | draw(3) << 8 | draw(12) << 16 | draw(2) * x << 32, 8);
+    descriptor(i, guestBase + at, draw(9) == 0 ? draw(70000) : draw(12), 1, i + 1);
+    descriptor(i + 1, guestBase + at + commandBytes, draw(3), 2, i);
+    if (!packed) put(ring + 12288 + 4 + 2 * draw(256), i, 2);
+  }
+
+  /** Seldom wrong: a ring that is broken stays so. */
+  void index() {
+    if (packed) {
+      put(ring + 8192 + 2 * draw(2), draw(4), 2);
+      return;
+    }
+    put(ring + 12288 + 4 + 2 * draw(256), draw(99) == 0 ? x : draw(300), 2);
+    const uint64_t used = *reinterpret_cast<volatile uint16_t*>(memory + ring + 8194);
+    put(ring + 12288 + 2, draw(999) == 0 ? x : used + draw(9), 2);
+  }
+};
 
 }  // namespace
 
@@ -243,7 +293,8 @@ int main(int argc, char** argv) {
   void* const mapped = mmap(nullptr, memoryBytes, PROT_READ | PROT_WRITE, MAP_SHARED, memoryFd, 0);
   if (mapped == MAP_FAILED) return 2;
   memory = static_cast<uint8_t*>(mapped);
-  std::thread split(scribble, state, false), packed(scribble, ~state, true);
+  Scribbler ofSplit(state, false), ofPacked(~state, true);
+  std::thread split([&] { ofSplit.run(); }), packed([&] { ofPacked.run(); });
   for (uint32_t connection = 0; connection < 4; connection++) {
     connectAgain();
     bool there = oneIn(8) || setUp();
@@ -252,7 +303,7 @@ int main(int argc, char** argv) {
       const uint32_t what = number(10);
       if (what < (gentle ? 1 : 3)) there = plausible();
       else if (what == 3 && !gentle) there = anything();
-      else if (kicks[number(4)] >= 0) eventfd_write(kicks[number(4)], 1);
+      else if (const int kick = kicks[someRing()]; kick >= 0) eventfd_write(kick, 1);
       if (oneIn(3)) usleep(100);
       drain();
     }
