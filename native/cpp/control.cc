@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "addon.h"
+#include "descriptor-message.h"
 #include "unix-listener.h"
 
 namespace passt {
@@ -91,24 +92,11 @@ napi_value sendControl(napi_env env, napi_callback_info info) {
   const int32_t to = arguments.integer(3);
   const int descriptor = arguments.integer(4);
   if (!bytes || from < 0 || to < from || static_cast<size_t>(to) > length) return arguments.result(-EINVAL);
-  iovec piece = {bytes + from, static_cast<size_t>(to - from)};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  if (descriptor >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof descriptor);
-    memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
-  }
+  const DescriptorMessage message(bytes + from, static_cast<size_t>(to - from), descriptor);
   ssize_t sent;
   do {
     // seccomp[control]: sendmsg
-    sent = sendmsg(arguments.integer(0), &message, MSG_NOSIGNAL);
+    sent = sendmsg(arguments.integer(0), message.header(), MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   return arguments.result(sent < 0 ? -errno : static_cast<int32_t>(sent));
 }

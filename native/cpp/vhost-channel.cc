@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "descriptor-message.h"
+
 namespace passt {
 
 void VhostChannel::clear() {
@@ -43,22 +45,9 @@ bool VhostChannel::collect(msghdr& header) {
 }
 
 int32_t VhostChannel::send(int fd, const uint8_t* bytes, size_t length, int descriptor) {
-  iovec piece = {const_cast<uint8_t*>(bytes), length};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof descriptor)] = {};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  if (descriptor >= 0) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof descriptor);
-    memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-  }
+  const DescriptorMessage message(bytes, length, descriptor);
   // seccomp[vhost-user]: sendmsg
-  const ssize_t sent = sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const ssize_t sent = sendmsg(fd, message.header(), MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent < 0) return -errno;
   return static_cast<size_t>(sent) == length ? 0 : -EAGAIN;
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../cpp/descriptor-message.h"
 #include "descriptors.h"
 #include "helper-seal.h"
 #include "helper.h"
@@ -43,25 +44,12 @@ int openRegular(const std::string& path) {
 
 /** @param fd to be sent, or -errno */
 void answer(int fd) {
-  std::string text = fd >= 0 ? std::string(1, '\1') : std::string(1, '\0') + std::to_string(-fd);
-  iovec piece = {text.data(), text.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
-  msghdr message{};
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(part), &fd, sizeof fd);
-  }
+  const std::string text = fd >= 0 ? std::string(1, '\1') : std::string(1, '\0') + std::to_string(-fd);
+  const passt::DescriptorMessage message(text.data(), text.size(), fd);
   ssize_t sent;
   do {
     // seccomp: sendmsg
-    sent = sendmsg(helperPeer, &message, MSG_NOSIGNAL);
+    sent = sendmsg(helperPeer, message.header(), MSG_NOSIGNAL);
   } while (sent < 0 && errno == EINTR);
   // seccomp: exit_group
   if (sent < 0) _exit(1);

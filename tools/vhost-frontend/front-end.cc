@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "../../native/cpp/descriptor-message.h"
 #include "fail.h"
 
 namespace {
@@ -66,21 +67,8 @@ void sendMessage(int control, uint32_t request, const void* payload, uint32_t by
   } message = {request, VERSION | flags, bytes, {}};
   if (bytes > PAYLOAD_BYTES_MAX) refuse("a message that is too long");
   if (bytes > 0) memcpy(message.payload, payload, bytes);
-  iovec piece = {&message, HEADER_BYTES + bytes};
-  alignas(cmsghdr) char rights[CMSG_SPACE(sizeof fd)] = {};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  if (fd >= 0) {
-    header.msg_control = rights;
-    header.msg_controllen = sizeof rights;
-    cmsghdr* const first = CMSG_FIRSTHDR(&header);
-    first->cmsg_level = SOL_SOCKET;
-    first->cmsg_type = SCM_RIGHTS;
-    first->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(first), &fd, sizeof fd);
-  }
-  if (sendmsg(control, &header, MSG_NOSIGNAL) < 0) fail("a message to the back-end");
+  const passt::DescriptorMessage whole(&message, HEADER_BYTES + bytes, fd);
+  if (sendmsg(control, whole.header(), MSG_NOSIGNAL) < 0) fail("a message to the back-end");
 }
 
 std::vector<uint8_t> readReply(int control) {

@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "../descriptor-message.h"
 #include "../vhost-channel.h"
 #include "vhost-guest.h"
 
@@ -230,21 +231,8 @@ static void messages() {
     CHECK(channel.read(ends[0], message) == 0);
     int fds[12];
     for (int& fd : fds) fd = 0;
-    iovec piece = {const_cast<uint32_t*>(bytes), 7};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
-    msghdr header{};
-    header.msg_iov = &piece;
-    header.msg_iovlen = 1;
-    if (count > 0) {
-      header.msg_control = control;
-      header.msg_controllen = CMSG_SPACE(count * sizeof(int));
-      cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-      rights->cmsg_level = SOL_SOCKET;
-      rights->cmsg_type = SCM_RIGHTS;
-      rights->cmsg_len = CMSG_LEN(count * sizeof(int));
-      memcpy(CMSG_DATA(rights), fds, count * sizeof(int));
-    }
-    CHECK(sendmsg(ends[1], &header, 0) == 7);
+    const DescriptorMessage part(bytes, 7, fds, count);
+    CHECK(sendmsg(ends[1], part.header(), 0) == 7);
     const int32_t got = channel.read(ends[0], message);
     if (count > VhostChannel::descriptorMax) {
       CHECK(got == -E2BIG);

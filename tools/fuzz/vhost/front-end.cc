@@ -19,6 +19,8 @@
 #include <thread>
 #include <vector>
 
+#include "../../../native/cpp/descriptor-message.h"
+
 namespace {
 
 uint64_t state;
@@ -101,21 +103,8 @@ bool send(uint32_t request, uint32_t flags, const void* payload, uint32_t bytes,
   const uint32_t head[] = {request, flags, size};
   memcpy(out, head, 12);
   memcpy(out + 12, payload, bytes);
-  iovec piece = {out, 12 + bytes};
-  alignas(cmsghdr) char buffer[CMSG_SPACE(16 * sizeof(int))] = {};
-  msghdr header{};
-  header.msg_iov = &piece;
-  header.msg_iovlen = 1;
-  if (!fds.empty()) {
-    header.msg_control = buffer;
-    header.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-    cmsghdr* const rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-    memcpy(CMSG_DATA(rights), fds.data(), fds.size() * sizeof(int));
-  }
-  const bool sent = sendmsg(control, &header, MSG_NOSIGNAL) >= 0;
+  const passt::DescriptorMessage message(out, 12 + bytes, fds.data(), fds.size());
+  const bool sent = sendmsg(control, message.header(), MSG_NOSIGNAL) >= 0;
   for (const int fd : fds) close(fd);
   return sent;
 }
