@@ -117,7 +117,7 @@ switch (task) {
     run("oxfmt", ["--check", "."])
     run("oxlint", ["--deny-warnings"])
     run("tsc", ["-b"])
-    for (const project of ["tools", "test-e2e", "examples"]) run("tsc", ["-p", project])
+    for (const project of ["tools", "test-e2e", "examples", "tsconfig.tests.json"]) run("tsc", ["-p", project])
     run("node", ["tools/check-layers.ts"])
     run("node", ["tools/check-hot-path.ts"])
     break

@@ -243,7 +243,7 @@ describe("the guest's socket", () => {
   it("is moved to descriptor 3", async () => {
     const stdio: StdioOptions = ["ignore", "pipe", "pipe", "ignore", "ignore", "ignore", "ignore", "pipe"]
     const child = launch(scenario("socket", "--fd", "7", "-f"), { stdio })
-    const socket = child.stdio[7] as NodeJS.ReadableStream
+    const socket = (child.stdio as readonly unknown[])[7] as NodeJS.ReadableStream
     let seen = ""
     socket.on("data", (chunk: Buffer) => (seen += chunk.toString()))
     expect((await outcome(child)).status).toBe(0)

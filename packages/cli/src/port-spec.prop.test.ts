@@ -137,8 +137,9 @@ describe("rulesConflict", () => {
       first: fc.integer({ min: 1, max: 6 }),
       length: fc.integer({ min: 1, max: 3 }),
     })
-    .map(({ protocol, host, device, first, length }) => ({
+    .map(({ protocol, place, host, device, first, length }) => ({
       protocol,
+      place,
       device,
       first,
       last: first + length - 1,
@@ -150,7 +151,7 @@ describe("rulesConflict", () => {
       auto: false,
     }))
 
-  /** Every packet that a rule would take: protocol, destination, interface it came in by, port. */
+  /** Every packet that a rule would take: place, protocol, destination, interface it came in by, port. */
   function taken(one: ForwardRule): Set<string> {
     const packets = new Set<string>()
     const own = one.address && address.format(one.address)
@@ -159,7 +160,8 @@ describe("rulesConflict", () => {
       if (own !== null && own !== any && own !== host) continue
       for (const device of ["eth0", "eth1", "eth2"]) {
         if (one.device !== "" && one.device !== device) continue
-        for (let port = one.first; port <= one.last; port++) packets.add(`${one.protocol} ${host} ${device} ${port}`)
+        for (let port = one.first; port <= one.last; port++)
+          packets.add(`${one.place} ${one.protocol} ${host} ${device} ${port}`)
       }
     }
     return packets

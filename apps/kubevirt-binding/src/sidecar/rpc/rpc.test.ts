@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync } fr
 import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { status } from "@grpc/grpc-js"
+import { type ServiceError, status } from "@grpc/grpc-js"
 import fc from "fast-check"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
 import { Log } from "../log.ts"
@@ -111,10 +111,14 @@ describe("hook sidecar", () => {
   ])("refused with the reason, and logged: %s", async (message, domain, vmi) => {
     await start()
     const request = { domainXML: Buffer.from(domain), vmi: Buffer.from(vmi) }
-    const error = await call(socket, "kubevirt.hooks.v1alpha3.Callbacks/OnDefineDomain", request).catch((each) => each)
+    const called = call(socket, "kubevirt.hooks.v1alpha3.Callbacks/OnDefineDomain", request)
+    const error = await called.then(
+      () => undefined,
+      (reason: ServiceError) => reason,
+    )
     expect(error).toMatchObject({ code: status.INVALID_ARGUMENT, details: expect.stringContaining(message) })
     const logged = lines.map((line) => JSON.parse(line)).find(({ level }) => level === "error")
-    expect(logged).toMatchObject({ hook: "OnDefineDomain", message: error.details })
+    expect(logged).toMatchObject({ hook: "OnDefineDomain", message: error?.details })
   })
 
   test("a client that speaks something else, or nothing, harms nobody", async () => {

@@ -8,7 +8,7 @@ import type { Context } from "../mutate.ts"
 export interface InterfaceWish {
   readonly name?: string
   readonly binding?: object
-  readonly ports?: readonly object[]
+  readonly ports?: readonly object[] | undefined
   readonly portRanges?: readonly object[]
   readonly [more: string]: unknown
 }
