@@ -114,20 +114,9 @@ export interface RawTapLink {
   close(): number
 }
 
-/** Calls of one vhost-user link (cpp/vhost-link.cc). Descriptors are places in the message that is being handled. */
-export interface RawVhostLink {
-  listen(path: string): number
-  adopt(fd: number): number
-  adoptListener(fd: number): number
-  watch(ref: number): number
-  readMessage(): number
-  endMessage(replyBytes: number): number
-  receive(): number
-  lendRows(row: number, count: number, bytes: number, flow: number): number
-  flush(to: number): number
-  disconnect(): number
-  close(): number
-
+/** What a front-end of vhost-user sets up. Results are >= 0 or -errno. Descriptors are named by their place in the message that is being
+ * handled. */
+export interface RawVhostDevice {
   setFeatures(features: bigint): number
   clearMemory(): number
   addMemory(descriptor: number, guest: bigint, size: bigint, user: bigint, offset: bigint): number
@@ -144,19 +133,39 @@ export interface RawVhostLink {
     log: bigint,
   ): number
   setRingBase(ring: number, base: number): number
+  /** @returns the base that it goes on with */
   stopRing(ring: number): number
   setRingKick(ring: number, descriptor: number): number
+  /** @param descriptor -1: none */
   setRingCall(ring: number, descriptor: number): number
   setRingError(ring: number, descriptor: number): number
   enableRing(ring: number, on: number): number
-  /** @returns bytes of the file, which goes with the reply, or -errno */
+  /** Makes a file to track buffers in flight, which goes with the reply. @returns its bytes */
   makeInflight(queues: number, entries: number): number
   setInflight(descriptor: number, size: bigint, offset: bigint, queues: number, entries: number): number
-  saveState(descriptor: number, state: Uint8Array): number
+  /** Begins to read a device's state from a pipe. */
   loadState(descriptor: number): number
+  /** Stops and forgets all rings. */
+  resetDevice(): number
+}
+
+/** Calls of one vhost-user link (cpp/vhost-link.cc). */
+export interface RawVhostLink extends RawVhostDevice {
+  listen(path: string): number
+  adopt(fd: number): number
+  adoptListener(fd: number): number
+  watch(ref: number): number
+  readMessage(): number
+  endMessage(replyBytes: number): number
+  receive(): number
+  lendRows(row: number, count: number, bytes: number, flow: number): number
+  flush(to: number): number
+  disconnect(): number
+  close(): number
+  /** Writes the device's state to a pipe. */
+  saveState(descriptor: number, state: Uint8Array): number
   /** @returns bytes of the state that was loaded, or -errno */
   takeState(to: Uint8Array): number
-  resetDevice(): number
 }
 
 export interface Addon {

@@ -1,5 +1,5 @@
 /** The addon's typed surface. */
-export type { Addon, RawEngine, RawTapLink, RawUnixLink, RawVhostLink } from "./addon.ts"
+export type { Addon, RawEngine, RawTapLink, RawUnixLink, RawVhostDevice, RawVhostLink } from "./addon.ts"
 export * from "./checksum.ts"
 export * from "./control.ts"
 export * from "./entropy.ts"

@@ -1,7 +1,8 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { encodeName, encodeSearch, fitting } from "./names.ts"
-import { decodeNames, hex, toHex } from "./test-support/frames.ts"
+import { hex, toHex } from "../../core/src/test-support/bytes.ts"
+import { decodeNames } from "./test-support/frames.ts"
 
 const label = fc.oneof(fc.constantFrom("a", "b", "example", "org"), fc.stringMatching(/^[a-z0-9_-]{1,63}$/))
 const domain = fc.array(label, { minLength: 1, maxLength: 3 }).map((labels) => labels.join("."))

@@ -1,7 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import * as options from "./options.ts"
-import { viewOf } from "./test-support/frames.ts"
+import { viewOf } from "../../core/src/test-support/bytes.ts"
 
 const option = fc.record({ code: fc.integer({ min: 1, max: 254 }), data: fc.uint8Array({ maxLength: 255 }) })
 

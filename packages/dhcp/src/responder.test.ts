@@ -4,20 +4,10 @@ import { beforeEach, describe, expect, it } from "vitest"
 import * as options from "./options.ts"
 import { DhcpResponder } from "./responder.ts"
 import type { Dhcp4Config } from "./responder.ts"
-import {
-  GUEST_MAC,
-  OUR_MAC,
-  datagram4,
-  decodeNames,
-  deliver,
-  hex,
-  isDatagramRight,
-  setUpGuest,
-  toHex,
-  viewOf,
-  words,
-} from "./test-support/frames.ts"
-import { MemoryLink } from "./test-support/memory-link.ts"
+import { hex, toHex, viewOf, words } from "../../core/src/test-support/bytes.ts"
+import { GUEST_MAC, OUR_MAC, setUpGuest } from "../../core/src/test-support/guest.ts"
+import { datagram4, decodeNames, deliver, isDatagramRight } from "./test-support/frames.ts"
+import { MemoryLink } from "../../core/src/test-support/memory-link.ts"
 
 const link = new MemoryLink()
 let guest: GuestState

@@ -2,7 +2,7 @@ import { emptyTranslation } from "@passt/core"
 import { describe, expect, it } from "vitest"
 import { differences, former, mergeIpv4, mergeIpv6, type Seen, signatureOf } from "./change.ts"
 import type { HostFamily } from "./host.ts"
-import { words } from "./test-support/bytes.ts"
+import { words } from "../../core/src/test-support/bytes.ts"
 
 function family(address: string, gateway: string, more: Partial<HostFamily> = {}): HostFamily {
   return {

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from "vitest"
 import { NeighbourMonitor } from "./neighbour-monitor.ts"
 import { HOST_ORDER } from "./netlink/message.ts"
 import type { Neighbour } from "./netlink/neighbour.ts"
-import { words } from "./test-support/bytes.ts"
+import { words } from "../../core/src/test-support/bytes.ts"
 import { code, message, ScriptedNetlink, withSequence } from "./test-support/scripted-netlink.ts"
 
 const NEW = 28

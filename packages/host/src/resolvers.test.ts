@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest"
 import { parseResolvConf } from "./resolv-conf.ts"
 import type { ResolverOptions } from "./resolvers.ts"
 import { chooseResolvers } from "./resolvers.ts"
-import { words } from "./test-support/bytes.ts"
+import { words } from "../../core/src/test-support/bytes.ts"
 
 /** The choice with addresses as text. */
 function choose(file: string, options: Partial<ResolverOptions> = {}) {

@@ -3,7 +3,7 @@ import type { HostConfig, HostFamily } from "./host.ts"
 import type { SummaryInput } from "./summary.ts"
 import { guestLines, macText, maskText, summary } from "./summary.ts"
 import { readSettings } from "./sysctl.ts"
-import { words } from "./test-support/bytes.ts"
+import { words } from "../../core/src/test-support/bytes.ts"
 
 const family4: HostFamily = {
   local: false,

@@ -7,7 +7,7 @@ import type { Nexthop, Route } from "./netlink/route.ts"
 import { readSettings } from "./sysctl.ts"
 import type { Snapshot } from "./template.ts"
 import { chooseAddress, chooseTemplate, classPrefix } from "./template.ts"
-import { words } from "./test-support/bytes.ts"
+import { words } from "../../core/src/test-support/bytes.ts"
 
 function link(index: number, name: string): Link {
   return { index, name, up: true, loopback: name === "lo", mtu: 1500, mac: Uint8Array.of(2, 0, 0, 0, 0, index) }

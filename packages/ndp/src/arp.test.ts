@@ -3,8 +3,10 @@ import fc from "fast-check"
 import { beforeEach, describe, expect, it } from "vitest"
 import { ArpResponder, isRequest, write } from "./arp.ts"
 import { NeighbourTable } from "./neighbours.ts"
-import { GUEST_MAC, OUR_MAC, deliver, hex, setUpGuest, toHex, words } from "./test-support/frames.ts"
-import { MemoryLink } from "./test-support/memory-link.ts"
+import { hex, toHex, words } from "../../core/src/test-support/bytes.ts"
+import { GUEST_MAC, OUR_MAC, setUpGuest } from "../../core/src/test-support/guest.ts"
+import { deliver } from "./test-support/frames.ts"
+import { MemoryLink } from "../../core/src/test-support/memory-link.ts"
 
 const link = new MemoryLink()
 let guest: GuestState

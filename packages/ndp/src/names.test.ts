@@ -1,7 +1,7 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { encodeName, encodeSearch } from "./names.ts"
-import { hex, toHex } from "./test-support/frames.ts"
+import { hex, toHex } from "../../core/src/test-support/bytes.ts"
 
 /** Reads encoded names back. */
 function decode(bytes: Uint8Array): string[] {

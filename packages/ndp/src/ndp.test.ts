@@ -5,18 +5,10 @@ import { NdpResponder } from "./ndp.ts"
 import type { NdpConfig } from "./ndp.ts"
 import { NeighbourTable } from "./neighbours.ts"
 import * as options from "./options.ts"
-import {
-  GUEST_MAC,
-  OUR_MAC,
-  deliver,
-  hex,
-  icmpv6,
-  isIcmpv6SumRight,
-  setUpGuest,
-  toHex,
-  words,
-} from "./test-support/frames.ts"
-import { MemoryLink } from "./test-support/memory-link.ts"
+import { hex, toHex, words } from "../../core/src/test-support/bytes.ts"
+import { GUEST_MAC, OUR_MAC, setUpGuest } from "../../core/src/test-support/guest.ts"
+import { deliver, icmpv6, isIcmpv6SumRight } from "./test-support/frames.ts"
+import { MemoryLink } from "../../core/src/test-support/memory-link.ts"
 
 const GUEST = "2001:db8:1:2:5054:ff:fe12:3456"
 const GUEST_LINK_LOCAL = "fe80::5054:ff:fe12:3456"

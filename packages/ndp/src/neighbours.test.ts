@@ -6,8 +6,9 @@ import { ArpResponder } from "./arp.ts"
 import { learnNeighbour } from "./learn.ts"
 import { NdpResponder } from "./ndp.ts"
 import { NEIGHBOUR_MAX, NeighbourTable } from "./neighbours.ts"
-import { hex, setUpGuest, toHex, words } from "./test-support/frames.ts"
-import { MemoryLink } from "./test-support/memory-link.ts"
+import { hex, toHex, words } from "../../core/src/test-support/bytes.ts"
+import { setUpGuest } from "../../core/src/test-support/guest.ts"
+import { MemoryLink } from "../../core/src/test-support/memory-link.ts"
 
 const link = new MemoryLink()
 const A = hex("02 00 00 00 00 0a")

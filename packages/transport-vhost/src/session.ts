@@ -13,6 +13,7 @@
  *
  * Reads first: QEMU's docs/interop/vhost-user.rst.
  */
+import type { RawVhostDevice } from "@passt/native"
 import type { DeviceConfig } from "./config.ts"
 import {
   FEATURE,
@@ -36,42 +37,12 @@ const EINVAL = 22
 const MTU_MIN = 68
 const MTU_MAX = 65_535
 
-/** What a front-end sets up. Results are >= 0 or -errno. Descriptors are named by their place in the message. */
-export interface Device {
-  setFeatures(features: bigint): number
-  clearMemory(): number
-  addMemory(descriptor: number, guest: bigint, size: bigint, user: bigint, offset: bigint): number
-  removeMemory(guest: bigint, size: bigint, user: bigint): number
-  startLog(descriptor: number, size: bigint, offset: bigint): number
-  setLogFd(descriptor: number): number
-  setRingSize(ring: number, size: number): number
-  setRingAddresses(
-    ring: number,
-    logged: number,
-    descriptors: bigint,
-    used: bigint,
-    available: bigint,
-    log: bigint,
-  ): number
-  setRingBase(ring: number, base: number): number
-  /** @returns the base that it goes on with */
-  stopRing(ring: number): number
-  setRingKick(ring: number, descriptor: number): number
-  /** @param descriptor -1: none */
-  setRingCall(ring: number, descriptor: number): number
-  setRingError(ring: number, descriptor: number): number
-  enableRing(ring: number, on: number): number
-  /** Makes a file to track buffers in flight, which goes with the reply. @returns its bytes */
-  makeInflight(queues: number, entries: number): number
-  setInflight(descriptor: number, size: bigint, offset: bigint, queues: number, entries: number): number
+/** What a front-end sets up, and what becomes of it beyond the rings. */
+export interface Device extends RawVhostDevice {
   /** Writes the device's state to a pipe. */
   saveState(descriptor: number): number
-  /** Begins to read a state from a pipe. */
-  loadState(descriptor: number): number
   /** Takes on what was read. */
   takeState(): number
-  /** Stops and forgets all rings. */
-  resetDevice(): number
   /** The guest's driver is told to keep to this MTU. */
   setMtu(mtu: number): void
 }

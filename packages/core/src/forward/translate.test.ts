@@ -4,10 +4,7 @@ import { beforeEach, describe, expect, test } from "vitest"
 import { GuestState } from "../guest.ts"
 import { format, isLoopback, isMapped, isUnspecified, parse, setMapped } from "../wire/address.ts"
 import { emptyTranslation, type TranslationConfig, Translator } from "./translate.ts"
-
-function words(text: string): Int32Array {
-  return parse(text)!
-}
+import { words } from "../test-support/bytes.ts"
 
 let guest: GuestState
 beforeEach(() => {

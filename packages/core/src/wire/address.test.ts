@@ -19,12 +19,7 @@ import {
   read6,
   setMapped,
 } from "./address.ts"
-
-function words(text: string): Int32Array {
-  const parsed = parse(text)
-  if (parsed === undefined) throw new Error(text)
-  return parsed
-}
+import { words } from "../test-support/bytes.ts"
 
 describe("text forms", () => {
   test("IPv4 addresses are mapped", () => {

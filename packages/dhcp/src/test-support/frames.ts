@@ -1,48 +1,13 @@
 /**
- * Frames as the guest sends them, and hex with comments, for tests.
+ * Frames as the guest sends them, for tests.
  */
-import type { GuestState, Responder } from "@passt/core"
-import { address, checksum, ethernet, ipv4, ipv6, udp } from "@passt/core/wire"
-import type { MemoryLink } from "./memory-link.ts"
+import type { Responder } from "@passt/core"
+import { checksum, ethernet, ipv4, ipv6, udp } from "@passt/core/wire"
+import { hex, viewOf, words } from "../../../core/src/test-support/bytes.ts"
+import { GUEST_MAC } from "../../../core/src/test-support/guest.ts"
+import type { MemoryLink } from "../../../core/src/test-support/memory-link.ts"
 
-export const GUEST_MAC = "52 54 00 12 34 56"
-export const OUR_MAC = "9a 55 9a 55 9a 55"
-export const GUEST6 = "2001:db8:1:2:5054:ff:fe12:3456"
 export const GUEST_LINK_LOCAL = "fe80::5054:ff:fe12:3456"
-
-/** Bytes of hex digits; blanks and `// …` comments to the end of the line are skipped. */
-export function hex(text: string): Uint8Array {
-  const digits = text.replace(/\/\/.*$/gm, "").replace(/\s+/g, "")
-  return Uint8Array.from({ length: digits.length / 2 }, (_, i) => parseInt(digits.slice(2 * i, 2 * i + 2), 16))
-}
-
-/** Hex of bytes without blanks: what `toHex(hex(…))` of a golden frame gives. */
-export function toHex(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")
-}
-
-export function words(text: string): Int32Array {
-  const parsed = address.parse(text)
-  if (!parsed) throw new Error(`not an address: ${text}`)
-  return parsed
-}
-
-export function viewOf(bytes: Uint8Array): DataView {
-  return new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-}
-
-export function setUpGuest(guest: GuestState): void {
-  guest.mac.set(hex(GUEST_MAC))
-  guest.ipv4 = true
-  guest.ipv6 = true
-  guest.address4.set(words("192.0.2.15"))
-  guest.gateway4.set(words("192.0.2.1"))
-  guest.prefix4 = 24
-  guest.address6.set(words(GUEST6))
-  guest.gateway6.set(words("fe80::1"))
-  guest.ourLinkLocal6.set(words("fe80::1"))
-  guest.mtu = 1500
-}
 
 /** A UDP datagram over IPv4 from 0.0.0.0:68 to broadcast:67. */
 export function datagram4(payload: Uint8Array, claimed: number = payload.length): Uint8Array {

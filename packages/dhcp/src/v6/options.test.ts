@@ -1,6 +1,6 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { hex, toHex, viewOf, words } from "../test-support/frames.ts"
+import { hex, toHex, viewOf, words } from "../../../core/src/test-support/bytes.ts"
 import * as options from "./options.ts"
 
 describe("options", () => {

@@ -1,22 +1,10 @@
 import { GuestState } from "@passt/core"
 import fc from "fast-check"
 import { beforeEach, describe, expect, it } from "vitest"
-import {
-  GUEST6,
-  GUEST_LINK_LOCAL,
-  GUEST_MAC,
-  OUR_MAC,
-  datagram6,
-  decodeNames,
-  deliver,
-  hex,
-  isDatagramRight,
-  setUpGuest,
-  toHex,
-  viewOf,
-  words,
-} from "../test-support/frames.ts"
-import { MemoryLink } from "../test-support/memory-link.ts"
+import { hex, toHex, viewOf, words } from "../../../core/src/test-support/bytes.ts"
+import { GUEST6, GUEST_MAC, OUR_MAC, setUpGuest } from "../../../core/src/test-support/guest.ts"
+import { GUEST_LINK_LOCAL, datagram6, decodeNames, deliver, isDatagramRight } from "../test-support/frames.ts"
+import { MemoryLink } from "../../../core/src/test-support/memory-link.ts"
 import * as options from "./options.ts"
 import { Dhcpv6Responder } from "./responder.ts"
 import type { Dhcpv6Config } from "./responder.ts"

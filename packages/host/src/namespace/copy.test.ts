@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest"
 import { parseAddress } from "../netlink/address.ts"
 import { HOST_ORDER, attributes, eachMessage, uint32, type NetlinkMessage } from "../netlink/message.ts"
 import { parseRoute } from "../netlink/route.ts"
-import { hex, words } from "../test-support/bytes.ts"
+import { hex, words } from "../../../core/src/test-support/bytes.ts"
 import {
   ADDRESS6,
   ADDRESS_LO,

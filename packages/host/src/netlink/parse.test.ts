@@ -1,7 +1,7 @@
 import { address as ip } from "@passt/core/wire"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { view } from "../test-support/bytes.ts"
+import { hex, viewOf } from "../../../core/src/test-support/bytes.ts"
 import * as dumps from "../test-support/dumps.ts"
 import { parseAddress } from "./address.ts"
 import { parseLink } from "./link.ts"
@@ -13,7 +13,7 @@ import { parseRoute } from "./route.ts"
 import { NetlinkError, outcome } from "./socket.ts"
 
 function parsed<T>(text: string, parse: (view: DataView, message: NetlinkMessage) => T): T[] {
-  const bytes = view(text)
+  const bytes = viewOf(hex(text))
   const found: T[] = []
   expect(eachMessage(bytes, bytes.byteLength, (message) => void found.push(parse(bytes, message)))).toBe(true)
   return found
@@ -78,7 +78,7 @@ describe("damaged messages", () => {
   it("reads nothing behind a request of impossible length in an error", () => {
     // -EINVAL, flags NLM_F_ACK_TLVS, then the request's header with its length.
     for (const length of ["0000ffff", "ffffffff", "fcffff7f", "18000000"]) {
-      const bytes = view(`24000000 0200 0002 01000000 00000000 eaffffff ${length} 0000 0000 00000000 00000000`)
+      const bytes = viewOf(hex(`24000000 0200 0002 01000000 00000000 eaffffff ${length} 0000 0000 00000000 00000000`))
       if (!HOST_ORDER) bytes.setUint32(0, 36, false)
       let seen: unknown
       eachMessage(bytes, bytes.byteLength, (message) => {
@@ -89,7 +89,9 @@ describe("damaged messages", () => {
   })
 
   it("stops at a length that is too small or too large, and says so", () => {
-    const bytes = view("14000000 0300 0200 06000000 86360000 00000000 0f000000 0300 0200 06000000 86360000 00000000")
+    const bytes = viewOf(
+      hex("14000000 0300 0200 06000000 86360000 00000000 0f000000 0300 0200 06000000 86360000 00000000"),
+    )
     if (!HOST_ORDER) for (const at of [0, 20]) bytes.setUint32(at, bytes.getUint32(at, true), false)
     let count = 0
     expect(eachMessage(bytes, bytes.byteLength, () => void count++)).toBe(false)

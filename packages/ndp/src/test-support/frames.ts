@@ -1,42 +1,11 @@
 /**
- * Frames as the guest sends them, and hex with comments, for tests.
+ * Frames as the guest sends them, for tests.
  */
-import type { GuestState, Responder } from "@passt/core"
-import { address, checksum, ethernet, ipv6 } from "@passt/core/wire"
-import type { MemoryLink } from "./memory-link.ts"
-
-export const GUEST_MAC = "52 54 00 12 34 56"
-export const OUR_MAC = "9a 55 9a 55 9a 55"
-
-/** Bytes of hex digits; blanks and `// …` comments to the end of the line are skipped. */
-export function hex(text: string): Uint8Array {
-  const digits = text.replace(/\/\/.*$/gm, "").replace(/\s+/g, "")
-  return Uint8Array.from({ length: digits.length / 2 }, (_, i) => parseInt(digits.slice(2 * i, 2 * i + 2), 16))
-}
-
-/** Hex of bytes without blanks: what `toHex(hex(…))` of a golden frame gives. */
-export function toHex(bytes: Uint8Array): string {
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")
-}
-
-export function words(text: string): Int32Array {
-  const parsed = address.parse(text)
-  if (!parsed) throw new Error(`not an address: ${text}`)
-  return parsed
-}
-
-export function setUpGuest(guest: GuestState): void {
-  guest.mac.set(hex(GUEST_MAC))
-  guest.ipv4 = true
-  guest.ipv6 = true
-  guest.address4.set(words("192.0.2.15"))
-  guest.gateway4.set(words("192.0.2.1"))
-  guest.prefix4 = 24
-  guest.address6.set(words("2001:db8:1:2:5054:ff:fe12:3456"))
-  guest.gateway6.set(words("fe80::1"))
-  guest.ourLinkLocal6.set(words("fe80::1"))
-  guest.mtu = 1500
-}
+import type { Responder } from "@passt/core"
+import { checksum, ethernet, ipv6 } from "@passt/core/wire"
+import { hex, words } from "../../../core/src/test-support/bytes.ts"
+import { GUEST_MAC, OUR_MAC } from "../../../core/src/test-support/guest.ts"
+import type { MemoryLink } from "../../../core/src/test-support/memory-link.ts"
 
 /** An ICMPv6 packet with a right checksum, from its message in hex (checksum field 0). */
 export function icmpv6(from: string, to: string, message: Uint8Array, hopLimit = 255): Uint8Array {

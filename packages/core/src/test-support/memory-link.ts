@@ -1,8 +1,9 @@
 /**
- * A link of memory for tests: one frame from the guest at a time, and a list of what went to the guest.
+ * A link of memory for tests of responders: one frame from the guest at a time, and a list of what went to the guest.
  */
-import { FrameTable, RX_FRAME_MAX, TX_AREA } from "@passt/core"
-import type { Link } from "@passt/core"
+import { FrameTable, TX_AREA } from "../frames.ts"
+import { RX_FRAME_MAX } from "../limits.ts"
+import type { Link } from "../link.ts"
 
 /** Bytes around a received frame that a responder must never read into an answer. */
 const POISON = 0xa5
@@ -57,6 +58,7 @@ export class MemoryLink implements Link {
     this.sent.push(arena.slice(offset, offset + length))
   }
 
+  handleEvent(): void {}
   receive(): number {
     return 0
   }
