@@ -6,7 +6,7 @@
  * Reads first: native/cpp/unix-link.cc for the life of a byte, core's send-area.ts for the life of a row.
  */
 import { AreaLink, FRAME_LENGTH_MAX, type FrameTable } from "@passt/core"
-import type { NativeKernel, RawUnixLink } from "@passt/native"
+import { listenOnPath, type NativeKernel, type RawUnixLink } from "@passt/native"
 
 /** Words that native code writes; the order is StateWord's in unix-link.cc. */
 const STATE_CONNECTED = 0
@@ -21,10 +21,6 @@ const STATE_WORDS = 8
 
 /** Bytes of the length before each frame. */
 const PREFIX_BYTES = 4
-
-/** Highest number tried in /tmp/passt_N.socket. */
-const DEFAULT_PATH_MAX = 99
-const EADDRINUSE = 98
 
 /** Ethernet, IPv4 and TCP headers without options: what a segment-sized payload needs besides itself. */
 const HEADER_BYTES_MIN = 54
@@ -68,18 +64,11 @@ export class UnixLink extends AreaLink {
    * /tmp/passt_N.socket (N from 1 to 99) that is free. `this.path` tells which.
    * @returns 0 or -errno; -EADDRINUSE when somebody serves that path, or all of the numbered ones */
   listen(path?: string): number {
-    if (path !== undefined) return this.#listenOn(path)
-    for (let n = 1; n <= DEFAULT_PATH_MAX; n++) {
-      const result = this.#listenOn(`/tmp/passt_${n}.socket`)
-      if (result !== -EADDRINUSE) return result
-    }
-    return -EADDRINUSE
-  }
-
-  #listenOn(path: string): number {
-    const result = this.#raw.listen(path)
-    if (result === 0) this.path = path
-    return result
+    return listenOnPath(path, (candidate) => {
+      const result = this.#raw.listen(candidate)
+      if (result === 0) this.path = candidate
+      return result
+    })
   }
 
   /** Takes a connected stream socket as the one client; the descriptor belongs to the link from then on.

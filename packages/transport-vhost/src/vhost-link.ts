@@ -6,7 +6,7 @@
  * Reads first: native/cpp/vhost-link.cc for the life of a buffer, session.ts for that of a connection.
  */
 import { AreaLink, FRAME_LENGTH_MAX, type FrameTable } from "@passt/core"
-import { entropy, type NativeKernel, type RawVhostLink } from "@passt/native"
+import { entropy, listenOnPath, type NativeKernel, type RawVhostLink } from "@passt/native"
 
 import { DeviceConfig, MAC_BYTES } from "./config.ts"
 import { FEATURE } from "./features.ts"
@@ -39,13 +39,10 @@ const PREFIX_BYTES = 4
 /** Ethernet, IPv4 and TCP headers without options: what a segment-sized payload needs besides itself. */
 const HEADER_BYTES_MIN = 54
 
-/** Highest number tried in /tmp/passt_N.socket. */
-const DEFAULT_PATH_MAX = 99
 const EPROTO = 71
 const EMSGSIZE = 90
 const E2BIG = 7
 const EFAULT = 14
-const EADDRINUSE = 98
 
 /** Pairs of queues: pairMax in native/cpp/vhost-link.h. */
 export const QUEUE_PAIRS = 8
@@ -157,18 +154,11 @@ export class VhostLink extends AreaLink {
    * /tmp/passt_N.socket (N from 1 to 99) that is free. `this.path` tells which.
    * @returns 0 or -errno; -EADDRINUSE when somebody serves that path, or all of the numbered ones */
   listen(path?: string): number {
-    if (path !== undefined) return this.#listenOn(path)
-    for (let n = 1; n <= DEFAULT_PATH_MAX; n++) {
-      const result = this.#listenOn(`/tmp/passt_${n}.socket`)
-      if (result !== -EADDRINUSE) return result
-    }
-    return -EADDRINUSE
-  }
-
-  #listenOn(path: string): number {
-    const result = this.#raw.listen(path)
-    if (result === 0) this.path = path
-    return result
+    return listenOnPath(path, (candidate) => {
+      const result = this.#raw.listen(candidate)
+      if (result === 0) this.path = candidate
+      return result
+    })
   }
 
   /** Takes a connected stream socket as the one front-end; the descriptor belongs to the link from then on.
