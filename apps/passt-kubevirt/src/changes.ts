@@ -25,6 +25,10 @@ export function explain(error: unknown, doing: string): Failure {
     const fields = error.conflicts.map(({ field }) => field).join(", ")
     return new Failure(`${doing}: ${owners} has set ${fields}; --force takes over`, EXIT.conflict)
   }
+  if (error.message.includes("attempting to grant RBAC permissions not currently held")) {
+    const why = "it lets others read what this user may not read, and who grants must have it (or the verb escalate)"
+    return new Failure(`${doing}: ${why}: install as a cluster administrator`, EXIT.access)
+  }
   const exit =
     error.status === 401 || error.status === 403 ? EXIT.access : error.status === 409 ? EXIT.conflict : EXIT.bad
   return new Failure(`${doing}: ${oneLine(error)}`, exit)

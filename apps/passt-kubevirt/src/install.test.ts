@@ -4,6 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { Cluster, REAL } from "./test-support/cluster.ts"
+import { UNKEYED } from "./test-support/fields.ts"
 import { run } from "./run.ts"
 import { at } from "./cluster/objects.ts"
 
@@ -132,8 +133,9 @@ describe("install", () => {
   })
 })
 
-// Older API servers have neither plugins nor policies; there is nothing to be tried against.
-describe.skipIf(REAL !== undefined)("as a plugin", () => {
+describe("as a plugin", () => {
+  beforeEach(({ skip }) => skip(!cluster.hasPolicies, "this API server has no policies that change objects"))
+
   const plugin = [...INSTALL, "--protocol", "plugin"]
   const kinds = async (): Promise<string[]> => {
     const found = []
@@ -155,7 +157,8 @@ describe.skipIf(REAL !== undefined)("as a plugin", () => {
     expect(await binding()).toEqual({ networkAttachmentDefinition: "kubevirt/passt-kubevirt" })
     const hooks = at(await cluster.get("Plugin", undefined, "passt"), "spec", "domainHooks")
     expect(hooks).toEqual([{ sidecar: { socketPath: "/var/run/kubevirt-plugin/passt/passt.sock" } }])
-    expect(await cluster.run("doctor")).toMatchObject({ exit: 0 })
+    expect(await cluster.run("doctor")).toMatchObject({ exit: 0, out: expect.stringMatching(/all is well$/) })
+    expect((await cluster.run("status")).out).toMatch(/^binding      passt, as a plugin$/m)
     // What is left over would keep machines from starting.
     const back = await cluster.run(...INSTALL)
     expect(back).toMatchObject({ exit: 0, out: expect.stringContaining("delete Plugin passt") })
@@ -165,7 +168,45 @@ describe.skipIf(REAL !== undefined)("as a plugin", () => {
     expect(await kinds()).toEqual([])
   })
 
-  test("a deletion that fails is undone, too", async () => {
+  test.skipIf(REAL === undefined)("the policy puts the sidecar into pods of machines with our network", async () => {
+    await cluster.reset({}, { developerConfiguration: { featureGates: ["Plugins"] } })
+    expect(await cluster.run(...plugin, "--sidecar-memory", "300Mi")).toMatchObject({ exit: 0 })
+    const start = async (name: string, networks: string): Promise<unknown> => {
+      const labels = { "kubevirt.io": "virt-launcher" }
+      const annotations = { "k8s.v1.cni.cncf.io/networks": networks }
+      const mounts = [{ name: "private", mountPath: "/private" }]
+      const containers = [
+        { name: "guest-console-log", image: "l", volumeMounts: mounts },
+        { name: "compute", image: "l", volumeMounts: mounts },
+      ]
+      const spec = { containers, volumes: [{ name: "private", emptyDir: {} }] }
+      await cluster.put("Pod", { metadata: { name, namespace: "default", labels, annotations }, spec })
+      return (await cluster.get("Pod", "default", name))?.["spec"]
+    }
+    // The server has seen the policy soon, and then says so by what it does.
+    let tries = 0
+    const ours = '[{"name":"passt-kubevirt","namespace":"kubevirt"}]'
+    const names = async (): Promise<unknown> => at(await start(`ours${++tries}`, ours), "containers", 2, "name")
+    await expect.poll(names, { timeout: 10_000 }).toBe("passt-plugin")
+    const spec = await start("ours", ours)
+    expect(at(spec, "volumes")).toMatchObject([{ name: "private" }, { name: "passt-plugin", emptyDir: {} }])
+    expect(at(spec, "containers", 0, "volumeMounts")).toHaveLength(1)
+    expect(at(spec, "containers", 1, "volumeMounts", 1)).toEqual({
+      name: "passt-plugin",
+      mountPath: "/var/run/kubevirt-plugin",
+    })
+    const amounts = { cpu: "500m", memory: "300Mi" }
+    expect(at(spec, "containers", 2)).toMatchObject({
+      image: IMAGE,
+      env: [{ name: "NETWORK_BINDING_PLUGIN_NAME", value: "passt" }],
+      resources: { requests: amounts, limits: amounts },
+      securityContext: { runAsUser: 107, capabilities: { drop: ["ALL"] } },
+      volumeMounts: [{ name: "passt-plugin", mountPath: "/var/run/kubevirt-plugin/passt", subPath: "passt" }],
+    })
+    expect(at(await start("theirs", '[{"name":"other"}]'), "containers")).toHaveLength(2)
+  })
+
+  test.skipIf(REAL !== undefined)("a deletion that fails is undone, too", async () => {
     await cluster.reset({}, { developerConfiguration: { featureGates: ["Plugins"] } })
     await cluster.run(...plugin)
     const before = [await cluster.snapshot(), await kinds()]
@@ -180,7 +221,7 @@ describe.skipIf(REAL !== undefined)("as a plugin", () => {
     expect(await binding()).toEqual({ networkAttachmentDefinition: "kubevirt/passt-kubevirt" })
   })
 
-  test.each([
+  test.skipIf(REAL !== undefined).each([
     ["plugins", "this KubeVirt has no plugins"],
     ["mutatingadmissionpolicies", "MutatingAdmissionPolicy v1"],
   ])("not without %s", async (plural, message) => {
@@ -265,6 +306,45 @@ describe("what makes installing pointless", () => {
     )
   })
 
+  test.skipIf(REAL !== undefined)("a user who may not what this cluster has no kinds for", async () => {
+    const missing = ["plugins", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"]
+    const verbs = missing.flatMap((plural) => [`list ${plural}`, `get ${plural}`])
+    cluster.fake?.users.set("bob", [...verbs, "list network-attachment-definitions"])
+    const refused = await cluster.runAs("bob", INSTALL)
+    expect(refused).toMatchObject({ exit: 3, err: expect.stringContaining("may not: list plugins.plugin.kubevirt.io") })
+    for (const plural of missing) cluster.fake?.unknown.add(plural)
+    expect(await cluster.runAs("bob", INSTALL)).toMatchObject({ exit: 0 })
+    expect(await cluster.runAs("bob", ["status"])).toMatchObject({ exit: 0 })
+    expect((await cluster.runAs("bob", ["doctor"])).out).not.toContain("could not be looked at")
+    expect(await cluster.runAs("bob", ["uninstall"])).toMatchObject({ exit: 0 })
+  })
+
+  test.skipIf(REAL !== undefined)("a user who may not grant what the role for viewers does", async () => {
+    const message = `clusterroles.rbac.authorization.k8s.io "passt-kubevirt-viewer" is forbidden: user "admin" (groups=["people" "system:authenticated"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[""], Resources:["events"], Verbs:["get" "list"]}`
+    cluster.fake?.failing.push({
+      method: "PATCH",
+      path: /\/clusterroles\//,
+      status: 403,
+      message,
+      dryRun: true,
+      times: 1,
+    })
+    const ran = await cluster.run(...INSTALL)
+    expect(ran).toMatchObject({ exit: 3, out: "", err: expect.stringMatching(/: install as a cluster administrator$/) })
+    expect(ran.err).not.toContain("APIGroups")
+  })
+
+  test.skipIf(REAL !== undefined)("a user who may not even look", async () => {
+    cluster.fake?.users.set("eve", ["list kubevirts"])
+    for (const command of [INSTALL, ["status"], ["doctor"], ["uninstall"]] as const) {
+      expect(await cluster.runAs("eve", command)).toMatchObject({
+        exit: 3,
+        out: "",
+        err: expect.stringMatching(/^passt-kubevirt: failed: kubevirts is forbidden: .*$/),
+      })
+    }
+  })
+
   test("a user whom the API server does not know", async () => {
     expect(await cluster.runAs("nobody", INSTALL)).toMatchObject({
       exit: 3,
@@ -307,6 +387,9 @@ describe("what somebody else has set", () => {
       exit: 5,
       err: expect.stringMatching(/kubectl-edit.* has set \.spec\.configuration\.network\.binding\.passt\.sidecarImage/),
     })
+    expect((await cluster.run("doctor")).out).toContain(
+      "warning registration: the binding passt runs edited:2, which kubectl-edit has set since",
+    )
     expect((await cluster.run(...INSTALL, "--force")).exit).toBe(0)
     expect(await binding()).toMatchObject({ sidecarImage: IMAGE })
   })
@@ -324,23 +407,33 @@ describe("what somebody else has set", () => {
     expect(await cluster.get("ServiceAccount", "kubevirt", "passt-kubevirt")).toBeDefined()
   })
 
-  test("sidecars' resources beside others'", async () => {
+  describe("sidecars' resources beside others'", () => {
     const theirs = { type: "virtiofs", resources: { limits: { memory: "80M" }, requests: { memory: "80M" } } }
-    await cluster.reset({}, { supportContainerResources: [theirs] })
-    const ran = await cluster.run(...INSTALL, "--sidecar-memory", "256Mi")
-    if (REAL === undefined) {
-      // There the kind's definition says nothing: it could be that the list is replaced.
+    const list = async (): Promise<unknown> =>
+      at(await cluster.get("KubeVirt", "kubevirt", "kubevirt"), "spec", "configuration", "supportContainerResources")
+    const isKeyed = async (): Promise<boolean> =>
+      JSON.stringify((await cluster.get("KubeVirt", "kubevirt", "kubevirt"))?.metadata.managedFields).includes(
+        String.raw`"k:{\"type\":\"virtiofs\"}"`,
+      )
+
+    test("are added, and taken away again", async ({ skip }) => {
+      await cluster.reset({}, { supportContainerResources: [theirs] })
+      skip(!(await isKeyed()), "this API server has no keys for the list")
+      expect(await cluster.run(...INSTALL, "--sidecar-memory", "256Mi")).toMatchObject({ exit: 0 })
+      expect(await list()).toHaveLength(2)
+      await cluster.run("uninstall")
+      expect(await list()).toEqual([theirs])
+    })
+
+    test.for([[[]], [["--force"]]])("would replace them: refused %s", async ([more = []], { onTestFinished, skip }) => {
+      UNKEYED.add("supportContainerResources")
+      onTestFinished(() => void UNKEYED.delete("supportContainerResources"))
+      await cluster.reset({}, { supportContainerResources: [theirs] })
+      skip(await isKeyed(), "this API server has keys for the list")
+      const ran = await cluster.run(...INSTALL, "--sidecar-memory", "256Mi", ...more)
       expect(ran).toMatchObject({ exit: 5, err: expect.stringContaining("does not let be merged") })
-      return
-    }
-    expect(ran.exit).toBe(0)
-    const list = (): Promise<unknown> =>
-      cluster
-        .get("KubeVirt", "kubevirt", "kubevirt")
-        .then((now) => at(now, "spec", "configuration", "supportContainerResources"))
-    expect(await list()).toHaveLength(2)
-    await cluster.run("uninstall")
-    expect(await list()).toEqual([theirs])
+      expect(await list()).toEqual([theirs])
+    })
   })
 })
 
@@ -614,6 +707,7 @@ describe("status and doctor", () => {
     cluster.fake?.users.set("eve", ["list pods", "patch kubevirts"])
     const { out } = await cluster.runAs("eve", ["doctor"])
     expect(out).toContain("warning permissions: this user may not patch kubevirts.kubevirt.io, list pods")
+    expect(out).toMatch(/^nothing wrong in what this user may look at, but for \d warnings$/m)
     expect(out).toContain("mend: bind this user to the ClusterRole passt-kubevirt-viewer")
   })
 })

@@ -4,9 +4,9 @@
  */
 import { HttpMethod, KubeConfig, RequestContext, createConfiguration } from "@kubernetes/client-node"
 import { EXIT, Failure } from "../failure.ts"
-import { KINDS, groupOf, pathOf } from "./kinds.ts"
+import { KINDS, groupOf, pathOf, rootOf } from "./kinds.ts"
 import type { Kind } from "./kinds.ts"
-import { textAt } from "./objects.ts"
+import { listAt, textAt } from "./objects.ts"
 import type { Manifest } from "./objects.ts"
 
 /** Who we are in `metadata.managedFields`. */
@@ -51,6 +51,8 @@ export interface Api {
   readonly server: string
   /** @returns the server's version, such as "v1.34.1" */
   version(): Promise<string>
+  /** Whether there is such a kind. Everybody whom the API server knows may ask. */
+  has(kind: Kind): Promise<boolean>
   /** @returns the object, or undefined if there is none, or not even such a kind */
   get(kind: Kind, namespace: string | undefined, name: string): Promise<Manifest | undefined>
   /** @returns all objects, of all namespaces if none is given; undefined if there is no such kind */
@@ -105,8 +107,19 @@ class HttpApi implements Api {
     return textAt(await this.request(HttpMethod.GET, "/version"), "gitVersion") ?? "unknown"
   }
 
+  async has(kind: Kind): Promise<boolean> {
+    const { plural } = KINDS[kind]
+    try {
+      const found = await this.request(HttpMethod.GET, rootOf(kind))
+      return listAt(found, "resources").some((resource) => textAt(resource, "name") === plural)
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) return false
+      throw error
+    }
+  }
+
   async get(kind: Kind, namespace: string | undefined, name: string): Promise<Manifest | undefined> {
-    const found = await this.orUndefined(this.request(HttpMethod.GET, pathOf(kind, namespace, name)))
+    const found = await this.orUndefined(kind, this.request(HttpMethod.GET, pathOf(kind, namespace, name)))
     return found as Manifest | undefined
   }
 
@@ -116,7 +129,7 @@ class HttpApi implements Api {
       const query: Record<string, string> = { limit: String(PAGE_LIMIT) }
       if (labelSelector !== undefined) query["labelSelector"] = labelSelector
       if (more !== "") query["continue"] = more
-      const page = (await this.orUndefined(this.request(HttpMethod.GET, pathOf(kind, namespace), query))) as
+      const page = (await this.orUndefined(kind, this.request(HttpMethod.GET, pathOf(kind, namespace), query))) as
         | { items?: Manifest[] }
         | undefined
       if (page === undefined) return undefined
@@ -141,9 +154,16 @@ class HttpApi implements Api {
 
   async delete(object: Manifest, { dryRun = false }: { readonly dryRun?: boolean } = {}): Promise<boolean> {
     const { name, namespace, uid } = object.metadata
-    const options = { kind: "DeleteOptions", apiVersion: "v1", propagationPolicy: "Background", preconditions: { uid } }
+    const options = {
+      kind: "DeleteOptions",
+      apiVersion: "v1",
+      propagationPolicy: "Background",
+      preconditions: { uid },
+      // Here and not in the query, which the API server does not look at when there is a body.
+      ...(dryRun ? { dryRun: ["All"] } : {}),
+    }
     const path = pathOf(object.kind, namespace, name)
-    const gone = await this.orUndefined(this.request(HttpMethod.DELETE, path, dryRun ? { dryRun: "All" } : {}, options))
+    const gone = await this.orUndefined(object.kind, this.request(HttpMethod.DELETE, path, {}, options))
     return gone !== undefined
   }
 
@@ -159,11 +179,14 @@ class HttpApi implements Api {
     return (answer as { status?: { allowed?: boolean } }).status?.allowed === true
   }
 
-  private async orUndefined(request: Promise<unknown>): Promise<unknown> {
+  private async orUndefined(kind: Kind, request: Promise<unknown>): Promise<unknown> {
     try {
       return await request
     } catch (error) {
-      if (error instanceof ApiError && error.status === 404) return undefined
+      if (!(error instanceof ApiError)) throw error
+      if (error.status === 404) return undefined
+      // Whether a user may is asked before there is such a kind at all.
+      if (error.status === 403 && !(await this.has(kind))) return undefined
       throw error
     }
   }

@@ -121,35 +121,58 @@ export function placementOf(kubevirt: Manifest): Placement {
   return typeof placement === "object" && placement !== null ? (placement as Placement) : {}
 }
 
-/** Verbs that installing takes, and on what. Server-side apply is a patch, and a creation where there is nothing. */
+/**
+ * Verbs that installing takes, and on what, in KubeVirt's namespace. Server-side apply is a patch, and a creation where there is
+ * nothing. What an install with other options may have made is looked for, too.
+ */
 export const NEEDED: readonly { readonly kind: Kind; readonly verbs: readonly string[] }[] = [
+  { kind: "Namespace", verbs: ["get"] },
   { kind: "KubeVirt", verbs: ["get", "list", "patch"] },
   { kind: "ServiceAccount", verbs: ["get", "create", "patch", "delete"] },
   { kind: "ClusterRole", verbs: ["get", "create", "patch", "delete"] },
+  { kind: "RoleBinding", verbs: ["get"] },
   { kind: "NetworkAttachmentDefinition", verbs: ["get", "create", "patch", "delete"] },
   { kind: "DaemonSet", verbs: ["get", "create", "patch", "delete"] },
   { kind: "Pod", verbs: ["list"] },
 ]
 
-/** @returns what this user may not, as "patch daemonsets.apps" */
+/** Looked for where there are such kinds. */
+const NEEDED_IF_THERE: readonly { readonly kind: Kind; readonly verbs: readonly string[] }[] = [
+  { kind: "Plugin", verbs: ["list"] },
+  { kind: "MutatingAdmissionPolicy", verbs: ["get"] },
+  { kind: "MutatingAdmissionPolicyBinding", verbs: ["get"] },
+]
+
+/** @returns what this user may not, as "get/patch daemonsets.apps" */
 export async function missingPermissions(api: Api, namespace: string, more: readonly Kind[]): Promise<string[]> {
-  const needed = [...NEEDED, ...more.map((kind) => ({ kind, verbs: ["get", "create", "patch", "delete"] }))]
-  const questions = needed.flatMap(({ kind, verbs }) => verbs.map((verb) => ({ kind, verb })))
+  const there = await Promise.all(
+    NEEDED_IF_THERE.filter(({ kind }) => !more.includes(kind)).map(async (one) =>
+      (await api.has(one.kind)) ? [one] : [],
+    ),
+  )
+  const needed = [
+    ...NEEDED.filter(({ kind }) => !more.includes(kind)),
+    ...there.flat(),
+    ...more.map((kind) => ({ kind, verbs: ["get", "create", "patch", "delete"] })),
+  ]
   const answers = await Promise.all(
-    questions.map(async ({ kind, verb }) => {
+    needed.map(async ({ kind, verbs }) => {
       const { namespaced, plural, apiVersion } = KINDS[kind]
-      if (await api.can(verb, kind, namespaced ? namespace : undefined)) return ""
+      // A namespace is looked for in itself: whoever may see it alone is let.
+      const within = namespaced || kind === "Namespace" ? namespace : undefined
+      const may = await Promise.all(verbs.map(async (verb) => await api.can(verb, kind, within)))
+      const missing = verbs.filter((_, i) => !may[i])
       const group = apiVersion.includes("/") ? `.${apiVersion.split("/")[0]}` : ""
-      return `${verb} ${plural}${group}`
+      return missing.length === 0 ? [] : [`${missing.join("/")} ${plural}${group}`]
     }),
   )
-  return answers.filter((answer) => answer !== "")
+  return answers.flat()
 }
 
 /** Whether what machines' sidecars come by with a plugin is there. */
 export async function judgePluginProtocol(api: Api, kubevirt: Manifest): Promise<Finding> {
   const topic = "plugin"
-  if ((await api.list("Plugin")) === undefined) {
+  if (!(await api.has("Plugin"))) {
     return error(
       topic,
       "this KubeVirt has no plugins (plugin.kubevirt.io/v1alpha1)",
@@ -165,7 +188,7 @@ export async function judgePluginProtocol(api: Api, kubevirt: Manifest): Promise
       patchCommand(kubevirt, patch),
     )
   }
-  if ((await api.list("MutatingAdmissionPolicy")) === undefined) {
+  if (!(await api.has("MutatingAdmissionPolicy"))) {
     const remedy = "upgrade Kubernetes to v1.36, or install with --protocol hooks"
     return error(
       topic,
@@ -179,8 +202,7 @@ export async function judgePluginProtocol(api: Api, kubevirt: Manifest): Promise
 /** Whether Multus is there: without it nothing runs the CNI plugin. */
 export async function judgeMultus(api: Api): Promise<Finding> {
   const remedy = "install Multus (k8snetworkplumbingwg/multus-cni) first"
-  const all = await api.list("NetworkAttachmentDefinition")
-  if (all === undefined) {
+  if (!(await api.has("NetworkAttachmentDefinition"))) {
     return error(
       "Multus",
       "Multus is not installed: the cluster has no network-attachment-definitions.k8s.cni.cncf.io",

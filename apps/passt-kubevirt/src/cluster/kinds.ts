@@ -41,10 +41,15 @@ export function groupOf(kind: Kind): string {
   return version === undefined ? "" : group!
 }
 
+/** The path of a kind's group and version: what is there says what kinds there are. */
+export function rootOf(kind: Kind): string {
+  const { apiVersion } = KINDS[kind]
+  return apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`
+}
+
 /** The path of a kind's collection, or of one object in it. */
 export function pathOf(kind: Kind, namespace?: string, name?: string): string {
-  const { apiVersion, plural, namespaced } = KINDS[kind]
-  const root = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`
+  const { plural, namespaced } = KINDS[kind]
   const within = namespaced && namespace !== undefined ? `/namespaces/${encodeURIComponent(namespace)}` : ""
-  return `${root}${within}/${plural}${name === undefined ? "" : `/${encodeURIComponent(name)}`}`
+  return `${rootOf(kind)}${within}/${plural}${name === undefined ? "" : `/${encodeURIComponent(name)}`}`
 }

@@ -1,6 +1,6 @@
 /** What is wrong, and how to mend it: every check is made, whatever the others have found. */
 import type { Api } from "../cluster/api.ts"
-import { ApiError, oneLine } from "../cluster/api.ts"
+import { ApiError, FIELD_MANAGER, oneLine } from "../cluster/api.ts"
 import {
   bindingOf,
   error,
@@ -58,14 +58,16 @@ export async function doctor({ api, options, print }: Context): Promise<Exit> {
       print(`${{ good: "ok     ", warning: "warning", error: "ERROR  " }[level]} ${topic}: ${message}`)
       if (remedy !== undefined) print(`          mend: ${remedy}`)
     }
-    print(
-      bad === 0
-        ? `all is well${doubtful === 0 ? "" : `, but for ${doubtful} warnings`}`
-        : `${bad} errors, ${doubtful} warnings`,
-    )
+    const warnings = `${doubtful} ${doubtful === 1 ? "warning" : "warnings"}`
+    if (bad > 0) print(`${bad} ${bad === 1 ? "error" : "errors"}, ${warnings}`)
+    else if (findings.some(({ message }) => message.startsWith(UNSEEN)))
+      print(`nothing wrong in what this user may look at, but for ${warnings}`)
+    else print(`all is well${doubtful === 0 ? "" : `, but for ${warnings}`}`)
   }
   return bad === 0 ? EXIT.good : EXIT.bad
 }
+
+const UNSEEN = "could not be looked at"
 
 /** A check that could not be made is a finding too. */
 async function attempt(topic: string, check: () => Promise<Finding[]>): Promise<Finding[]> {
@@ -74,7 +76,7 @@ async function attempt(topic: string, check: () => Promise<Finding[]>): Promise<
   } catch (problem) {
     if (problem instanceof ApiError && problem.status === 403) {
       const remedy = `bind this user to the ClusterRole ${NAME}-viewer`
-      return [warning(topic, `could not be looked at: ${oneLine(problem)}`, remedy)]
+      return [warning(topic, `${UNSEEN}: ${oneLine(problem)}`, remedy)]
     }
     throw problem
   }
@@ -111,8 +113,11 @@ export function bytesOf(quantity: unknown): number | undefined {
   return Number(match[1]) * (unit.endsWith("i") ? 1024 : 1000) ** power
 }
 
-/** Guaranteed machines' sidecars get what is configured, or very little. */
+/** Guaranteed machines' sidecars get what is configured, or very little. With plugins it is the policy that says. */
 function judgeSidecars(kubevirt: Manifest): Finding[] {
+  const names = ownedBindings(kubevirt)
+  if (names.length > 0 && names.every((name) => textAt(bindingOf(kubevirt, name), "sidecarImage") === undefined))
+    return []
   const resources = listAt(kubevirt, "spec", "configuration", "supportContainerResources")
   const sidecar = resources.find((item) => textAt(item, "type") === "sidecar")
   const limit = at(sidecar, "resources", "limits", "memory")
@@ -152,8 +157,23 @@ async function judgeRegistration(api: Api, kubevirt: Manifest, binding: string):
     const expected = `${kubevirt.metadata.namespace}/${NAME}`
     if (network !== expected)
       return error("registration", `the binding ${name} names the network ${network}, not ${expected}`, remedy)
+    const setter = otherOwner(kubevirt, name)
+    if (image !== undefined && setter !== undefined) {
+      const message = `the binding ${name} runs ${image}, which ${setter} has set since it was registered`
+      return warning("registration", message, `${remedy} --force, if that was not meant to be`)
+    }
     return good("registration", `the binding ${name} runs ${image ?? "as a plugin"}`)
   })
+}
+
+/** Who owns a binding's image, if it is not us. */
+function otherOwner(kubevirt: Manifest, name: string): string | undefined {
+  const owners = (kubevirt.metadata.managedFields ?? []).filter(({ fieldsV1 }) => {
+    const path = ["spec", "configuration", "network", "binding", name, "sidecarImage"].map((field) => `f:${field}`)
+    return at(fieldsV1, ...path) !== undefined
+  })
+  const names = owners.map(({ manager }) => manager ?? "somebody")
+  return names.includes(FIELD_MANAGER) ? undefined : names[0]
 }
 
 async function judgeNetwork(api: Api, namespace: string): Promise<Finding[]> {

@@ -16,7 +16,7 @@ import {
 import { at, called, listAt, numberAt, textAt } from "../cluster/objects.ts"
 import type { Manifest } from "../cluster/objects.ts"
 import { rolloutOf, until } from "../cluster/rollout.ts"
-import { diff } from "../diff.ts"
+import { canonical, diff } from "../diff.ts"
 import { EXIT, Failure } from "../failure.ts"
 import type { Exit } from "../failure.ts"
 import { bindingEntry, objects, registration } from "../manifests/objects.ts"
@@ -39,18 +39,15 @@ export async function install(context: Context): Promise<Exit> {
   await demandFitness(context, kubevirt, namespace)
   const settings = settingsFor(context, kubevirt, namespace)
   await demandBinding(context, kubevirt, settings)
-  await demandMergeableSupport(context, kubevirt, settings)
+  const ours = registration(settings, { name: kubevirt.metadata.name, namespace })
+  await demandMergeableSupport(context, kubevirt, ours)
 
   // Every change is tried before any is made: conflicts and refusals of admission come out now.
   const changes: Change[] = []
   for (const object of objects(settings)) changes.push(await planned(api, object, options.force))
   const names = new Set(changes.map(({ object }) => called(object)))
   const obsolete = (await made(api, namespace)).ours.filter((object) => !names.has(called(object)))
-  const register = await planned(
-    api,
-    registration(settings, { name: kubevirt.metadata.name, namespace }),
-    options.force,
-  )
+  const register = await planned(api, ours, options.force)
   demandOwnEntry(register, settings)
   const all = [...changes, register]
   for (const { verb, object, before, after } of all) {
@@ -141,16 +138,20 @@ function demandOwnEntry({ after }: Change, settings: Settings): void {
   )
 }
 
-/** Sidecars' resources are a list. Where it is one of items with keys ours is added; else it would replace what is there. */
-async function demandMergeableSupport({ api }: Context, kubevirt: Manifest, settings: Settings): Promise<void> {
-  if (settings.sidecarCpu === undefined && settings.sidecarMemory === undefined) return
-  const others = listAt(kubevirt, "spec", "configuration", "supportContainerResources")
-  if (others.every((item) => textAt(item, "type") === "sidecar")) return
-  const crd = await api.get("CustomResourceDefinition", undefined, "kubevirts.kubevirt.io")
-  const schema = listAt(crd, "spec", "versions").find((one) => textAt(one, "name") === "v1")
-  const path = ["spec", "configuration", "supportContainerResources"].flatMap((name) => ["properties", name])
-  if (at(schema, "schema", "openAPIV3Schema", ...path, "x-kubernetes-list-type") === "map") return
-  const message = `${called(kubevirt)} has other supportContainerResources, which this version of KubeVirt does not let be merged`
+/**
+ * Sidecars' resources are a list. Where the API server knows keys of its items ours is added; else it would replace what is there. That is
+ * the kind's definition to say, and the server's to follow (1.20 does not where a definition has quantities): it is asked.
+ */
+async function demandMergeableSupport({ api }: Context, kubevirt: Manifest, ours: Manifest): Promise<void> {
+  const others = (object: Manifest): readonly unknown[] =>
+    listAt(object, "spec", "configuration", "supportContainerResources").filter(
+      (item) => textAt(item, "type") !== "sidecar",
+    )
+  if (listAt(ours, "spec", "configuration", "supportContainerResources").length === 0) return
+  if (others(kubevirt).length === 0) return
+  const { after } = await planned(api, ours, true)
+  if (canonical(others(kubevirt)) === canonical(others(after))) return
+  const message = `${called(kubevirt)} has other supportContainerResources, which this cluster does not let be merged`
   throw new Failure(
     `${message}: leave out --sidecar-memory and --sidecar-cpu, and add them there by hand`,
     EXIT.conflict,

@@ -35,7 +35,8 @@ export async function waitForNodes(
     const waitedFor = done ? [] : (await podsOf(api, now)).map(troubleOf).filter((trouble) => trouble !== undefined)
     const why = inOneLine(waitedFor)
     last = { done, wanted, ready, why }
-    const line = `nodes: ${ready} of ${wanted} ready${why === "" ? "" : `; ${why}`}`
+    const count = seen ? `${ready} of ${wanted} ready` : "waiting for the DaemonSet's controller"
+    const line = `nodes: ${count}${why === "" ? "" : `; ${why}`}`
     if (line !== told) tell(line)
     told = line
     const rest = wanted - ready

@@ -46,6 +46,7 @@ export async function status({ api, options, print }: Context): Promise<Exit> {
     machines: { using: users.map(({ kind, namespace, name }) => ({ kind, namespace, name })), running: running.length },
     ready: false,
   }
+  const plugins = ours.filter(({ kind }) => kind === "Plugin").map(({ metadata }) => metadata.name)
   const network = ours.some(({ kind }) => kind === "NetworkAttachmentDefinition")
   report.ready = bindings.length > 0 && network && nodes?.done === true && report.kubevirt.phase === "Deployed"
   if (options.json) print(JSON.stringify(report, null, 2))
@@ -55,7 +56,8 @@ export async function status({ api, options, print }: Context): Promise<Exit> {
       `KubeVirt     ${report.kubevirt.version ?? "of unknown version"}, ${report.kubevirt.phase ?? "no phase"}, in ${namespace}`,
     )
     if (bindings.length === 0) print("binding      not registered")
-    for (const { name, image } of report.bindings) print(`binding      ${name}, ${image ?? "no image"}`)
+    for (const { name, image } of report.bindings)
+      print(`binding      ${name}, ${image ?? (plugins.includes(name) ? "as a plugin" : "no image")}`)
     print(`network      ${network ? `${namespace}/passt-kubevirt` : "missing"}`)
     if (report.plugin === null) print("CNI plugin   missing")
     else

@@ -47,6 +47,7 @@ export async function made(api: Api, namespace: string): Promise<{ ours: Manifes
 
 export async function uninstall(context: Context): Promise<Exit> {
   const { api, options, print, tell } = context
+  let begun = false
   try {
     const kubevirt = await kubeVirtIfThere(api, options.namespace)
     const namespace = kubevirt?.metadata.namespace ?? options.namespace ?? "kubevirt"
@@ -57,6 +58,7 @@ export async function uninstall(context: Context): Promise<Exit> {
       print(`keep   ${called(object)}: made by ${object.metadata.labels?.[MANAGED_BY] ?? "somebody else"}`)
     }
     const registered = kubevirt !== undefined && isOwned(kubevirt, FIELD_MANAGER)
+    begun = !options.dryRun
     if (registered) await unregister(context, kubevirt, bindings)
     for (const object of ours) print(`delete ${called(object)}`)
     if (options.dryRun) {
@@ -78,7 +80,7 @@ export async function uninstall(context: Context): Promise<Exit> {
     )
     return EXIT.good
   } catch (error) {
-    throw explain(error, "uninstall failed; run it again to go on")
+    throw explain(error, begun ? "uninstall failed; run it again to go on" : "failed")
   }
 }
 

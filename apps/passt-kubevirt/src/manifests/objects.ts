@@ -46,7 +46,6 @@ function viewerRole(settings: Settings, manager: string): Manifest {
         verbs: read,
       },
       { apiGroups: ["apps"], resources: ["daemonsets"], verbs: read },
-      { apiGroups: ["apiextensions.k8s.io"], resources: ["customresourcedefinitions"], verbs: read },
       { apiGroups: ["k8s.cni.cncf.io"], resources: ["network-attachment-definitions"], verbs: read },
       {
         apiGroups: ["kubevirt.io"],

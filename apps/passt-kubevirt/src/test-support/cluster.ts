@@ -11,7 +11,7 @@ import { request as httpsRequest } from "node:https"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { run } from "../run.ts"
-import { KINDS, pathOf } from "../cluster/kinds.ts"
+import { KINDS, pathOf, rootOf } from "../cluster/kinds.ts"
 import type { Kind } from "../cluster/kinds.ts"
 import type { Manifest } from "../cluster/objects.ts"
 import { FakeApi } from "./fake-api.ts"
@@ -35,6 +35,8 @@ export interface Illness {
 
 export class Cluster {
   readonly fake: FakeApi | undefined
+  /** Whether the API server lets policies change objects: Kubernetes 1.36. */
+  hasPolicies = true
   private readonly url: string
   private readonly folder = mkdtempSync(join(tmpdir(), "passt-kubevirt-"))
   private readonly ill = new Map<string, Illness>()
@@ -55,6 +57,8 @@ export class Cluster {
     const cluster = new Cluster(undefined, REAL)
     for (const definition of DEFINITIONS) await cluster.put("CustomResourceDefinition", definition)
     await new Promise((resolve) => setTimeout(resolve, 3000))
+    const { body } = await cluster.send("GET", rootOf("MutatingAdmissionPolicy"))
+    cluster.hasPolicies = JSON.stringify(body).includes(`"${KINDS.MutatingAdmissionPolicy.plural}"`)
     return cluster
   }
 
@@ -94,6 +98,9 @@ export class Cluster {
     ] as const) {
       for (const { metadata } of await this.all(kind, "kubevirt"))
         if (metadata.name !== "default") await this.remove(kind, "kubevirt", metadata.name)
+    }
+    for (const kind of ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy", "Plugin"] as const) {
+      for (const { metadata } of await this.all(kind)) await this.remove(kind, undefined, metadata.name)
     }
     await this.remove("ClusterRole", undefined, "passt-kubevirt-viewer")
     await this.remove("KubeVirt", "kubevirt", "kubevirt")
@@ -209,23 +216,29 @@ export class Cluster {
   private async send(method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> {
     const url = new URL(path, this.url)
     const type = method === "PATCH" ? "application/merge-patch+json" : "application/json"
-    const headers = { Authorization: `Bearer ${process.env["PASST_KUBE_TOKEN"] ?? "admin"}`, "Content-Type": type }
+    const text = body === undefined ? "" : JSON.stringify(body)
+    const headers = {
+      Authorization: `Bearer ${process.env["PASST_KUBE_TOKEN"] ?? "admin"}`,
+      "Content-Type": type,
+      // Node.js says no length for DELETE by itself, and a server then takes what follows for the next request.
+      "Content-Length": Buffer.byteLength(text),
+    }
     const options = { method, headers, rejectUnauthorized: false }
     return await new Promise((resolve, reject) => {
       const request = (url.protocol === "https:" ? httpsRequest : httpRequest)(url, options, (response) => {
-        let text = ""
+        let answer = ""
         response.setEncoding("utf8")
-        response.on("data", (chunk: string) => (text += chunk))
+        response.on("data", (chunk: string) => (answer += chunk))
         response.on("end", () => {
-          let parsed: unknown = text
+          let parsed: unknown = answer
           try {
-            parsed = JSON.parse(text)
+            parsed = JSON.parse(answer)
           } catch {}
           resolve({ status: response.statusCode ?? 0, body: parsed })
         })
       })
       request.on("error", reject)
-      request.end(body === undefined ? undefined : JSON.stringify(body))
+      request.end(text)
     })
   }
 

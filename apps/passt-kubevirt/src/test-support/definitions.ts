@@ -1,12 +1,18 @@
 /**
  * The kinds of KubeVirt and Multus for an API server that has nothing but its own: cut down to what this command reads and writes, after
- * the published ones. Whatever else there is is kept.
+ * the published ones.
  */
 type Body = Record<string, unknown>
 
 const anything: Body = { type: "object", "x-kubernetes-preserve-unknown-fields": true }
 
-function definition(group: string, kind: string, plural: string, spec: Body, short: Body = {}): Body {
+function definition(
+  group: string,
+  kind: string,
+  plural: string,
+  spec: Body,
+  { scope, version }: { readonly scope: string; readonly version: string } = { scope: "Namespaced", version: "v1" },
+): Body {
   return {
     metadata: {
       name: `${plural}.${group}`,
@@ -15,11 +21,11 @@ function definition(group: string, kind: string, plural: string, spec: Body, sho
     },
     spec: {
       group,
-      scope: "Namespaced",
-      names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List`, ...short },
+      scope,
+      names: { kind, plural, singular: kind.toLowerCase(), listKind: `${kind}List` },
       versions: [
         {
-          name: "v1",
+          name: version,
           served: true,
           storage: true,
           subresources: { status: {} },
@@ -52,13 +58,13 @@ const kubevirt: Body = {
   type: "object",
   properties: {
     workloads: anything,
+    // Without x-kubernetes-preserve-unknown-fields, as the published one: lists below would not be merged by their keys.
     configuration: {
       type: "object",
-      "x-kubernetes-preserve-unknown-fields": true,
       properties: {
+        imagePullPolicy: { type: "string" },
         developerConfiguration: {
           type: "object",
-          "x-kubernetes-preserve-unknown-fields": true,
           properties: { featureGates: { type: "array", items: { type: "string" } } },
         },
         network: {
@@ -92,4 +98,5 @@ export const DEFINITIONS: readonly Body[] = [
     type: "object",
     properties: { config: { type: "string" } },
   }),
+  definition("plugin.kubevirt.io", "Plugin", "plugins", anything, { scope: "Cluster", version: "v1alpha1" }),
 ]

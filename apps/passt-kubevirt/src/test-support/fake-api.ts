@@ -6,8 +6,12 @@ import { randomUUID } from "node:crypto"
 import { createServer } from "node:http"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
+import { KINDS, rootOf } from "../cluster/kinds.ts"
+import type { Kind } from "../cluster/kinds.ts"
 import { dotted, fromFieldsV1, leaves, put, take, toFieldsV1 } from "./fields.ts"
 import type { Tree } from "./fields.ts"
+
+const KIND_NAMES = Object.keys(KINDS) as Kind[]
 
 interface Managed {
   manager: string
@@ -130,16 +134,22 @@ export class FakeApi {
         .resourceAttributes
       return { status: { allowed: !denied.includes(`${asked.verb} ${asked.resource}`) } }
     }
+    const group = /^\/(?:api|apis\/[^/]+)\/v[^/]*$/.exec(url.pathname)?.[0]
+    if (group !== undefined) return this.kindsOf(group)
     const match = PATH.exec(url.pathname)
     const plural = match?.[5] ?? ""
-    if (match === null || this.unknown.has(plural)) return "404 page not found\n"
+    if (match === null) return "404 page not found\n"
     const name = match[6] === undefined ? undefined : decodeURIComponent(match[6])
     const verb =
       { GET: name === undefined ? "list" : "get", PATCH: "patch", POST: "create", DELETE: "delete" }[method] ?? method
     if (denied.includes(`${verb} ${plural}`)) {
       throw new Refusal(403, "Forbidden", `${plural} is forbidden: User "${token}" cannot ${verb} resource "${plural}"`)
     }
-    const dryRun = url.searchParams.get("dryRun") === "All"
+    // After it, as the real one.
+    if (this.unknown.has(plural)) return "404 page not found\n"
+    // As the real one: options of a deletion are in the body, or, if there is none, in the query.
+    const asked = method === "DELETE" && body !== undefined ? body["dryRun"] : url.searchParams.getAll("dryRun")
+    const dryRun = Array.isArray(asked) && asked.includes("All")
     if (method !== "GET") this.writes.push(`${method} ${url.pathname}${dryRun ? " dry" : ""}`)
     const failing = this.failing.find(
       (one) =>
@@ -167,6 +177,15 @@ export class FakeApi {
       match[7] === "status",
       url.searchParams.get("fieldManager") ?? "kubectl-edit",
     )
+  }
+
+  /** What kinds a group and version has, for all users. */
+  private kindsOf(root: string): unknown {
+    const resources = KIND_NAMES.filter((kind) => rootOf(kind) === root && !this.unknown.has(KINDS[kind].plural)).map(
+      (kind) => ({ name: KINDS[kind].plural, kind, namespaced: KINDS[kind].namespaced }),
+    )
+    if (resources.length === 0) return "404 page not found\n"
+    return { kind: "APIResourceList", groupVersion: root.replace(/^\/apis?\//, ""), resources }
   }
 
   private list([, core, group, version, namespace, plural]: RegExpExecArray, query: URLSearchParams): unknown {

@@ -12,6 +12,9 @@ const KEYS: Readonly<Record<string, string>> = {
   volumes: "name",
 }
 
+/** Of these, those that are replaced whole all the same: what a kind's definition does not say, or the server does not make of it. */
+export const UNKEYED: Set<string> = new Set()
+
 /** Maps that are replaced whole. */
 const ATOMIC: ReadonlySet<string> = new Set(["affinity", "matchLabels", "nodeSelector", "roleRef"])
 
@@ -34,7 +37,7 @@ export function leaves(value: unknown, path = "", field = ""): Map<string, unkno
   if (UNOWNED.has(path)) return found
   const add = (more: Map<string, unknown>): void => more.forEach((leaf, at) => found.set(at, leaf))
   const under = (name: string): string => (path === "" ? name : `${path}/${name}`)
-  const key = KEYS[field]
+  const key = UNKEYED.has(field) ? undefined : KEYS[field]
   if (Array.isArray(value) && key !== undefined) {
     for (const item of value as Tree[])
       add(leaves(item, under(`k:${JSON.stringify({ [key]: item[key] }).replaceAll("/", "~")}`)))
