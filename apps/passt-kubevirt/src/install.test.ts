@@ -5,6 +5,8 @@ import { join } from "node:path"
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { Cluster, REAL } from "./test-support/cluster.ts"
 import { UNKEYED } from "./test-support/fields.ts"
+import { bindingEntry, objects } from "./manifests/objects.ts"
+import { parseOptions } from "./options.ts"
 import { run } from "./run.ts"
 import { at } from "./cluster/objects.ts"
 
@@ -637,6 +639,43 @@ describe("status and doctor", () => {
     expect(JSON.parse(doctor.out)).toMatchObject({ healthy: true, errors: 0, warnings: 0 })
     expect(doctor.exit).toBe(0)
     expect(await cluster.run("doctor")).toMatchObject({ out: expect.stringMatching(/all is well$/) })
+  })
+
+  test("what Kustomize or Helm has made runs as well, and stays", async () => {
+    const settings = parseOptions([...INSTALL])
+    if (typeof settings === "string") throw new Error("no options")
+    const { binding: name, cniDir, pingGroup } = settings
+    const given = {
+      namespace: "kubevirt",
+      binding: name,
+      image: IMAGE,
+      cniImage: IMAGE,
+      cniDir,
+      pingGroup,
+      placement: {},
+    }
+    const rest = { openshift: false, pullSecrets: [], migration: false, protocol: "hooks" as const }
+    for (const object of objects({ ...given, ...rest }, "helm")) await cluster.put(object.kind, object)
+    const entry = bindingEntry({ ...given, ...rest })
+    await cluster.edit("KubeVirt", "kubevirt", "kubevirt", {
+      spec: { configuration: { network: { binding: { passt: entry } } } },
+    })
+    await expect.poll(async () => (await cluster.run("status")).exit, { timeout: 10_000 }).toBe(0)
+    expect((await cluster.run("status")).out).toContain(
+      `binding      passt, ${IMAGE}, registered by kubectl-edit\n` +
+        "network      kubevirt/passt-kubevirt, made by helm\n" +
+        "CNI plugin   in /opt/cni/bin, on 3 of 3 nodes, made by helm",
+    )
+    expect(await cluster.run("doctor")).toMatchObject({
+      exit: 0,
+      out: expect.stringContaining(
+        `ok      registration: the binding passt runs ${IMAGE}, as kubectl-edit has registered it`,
+      ),
+    })
+    const before = await cluster.snapshot()
+    expect(await cluster.run(...INSTALL)).toMatchObject({ exit: 5 })
+    expect((await cluster.run("uninstall")).out).toContain("keep   DaemonSet kubevirt/passt-kubevirt: made by helm")
+    expect(await cluster.snapshot()).toEqual(before)
   })
 
   test.each([

@@ -1,5 +1,6 @@
 /** What the cluster looks like: read once, and judged by install and doctor alike. */
 import { EXIT, Failure } from "../failure.ts"
+import { NAME } from "../manifests/settings.ts"
 import type { Placement } from "../manifests/settings.ts"
 import { FIELD_MANAGER } from "./api.ts"
 import type { Api } from "./api.ts"
@@ -103,6 +104,22 @@ export function judgeKubeVirt(kubevirt: Manifest): Finding[] {
 export function ownedBindings(kubevirt: Manifest): string[] {
   const part = ownedPart(kubevirt, FIELD_MANAGER)
   return Object.keys((at(part, "spec", "configuration", "network", "binding") as object | undefined) ?? {})
+}
+
+/** Names of bindings with our network, whoever has registered them: those who use Kustomize or Helm patch the resource themselves. */
+export function registeredBindings(kubevirt: Manifest): string[] {
+  const all = Object.entries((at(kubevirt, "spec", "configuration", "network", "binding") as object | undefined) ?? {})
+  const network = `${kubevirt.metadata.namespace}/${NAME}`
+  const named = all.filter(([, entry]) => textAt(entry, "networkAttachmentDefinition") === network)
+  return [...new Set([...ownedBindings(kubevirt), ...named.map(([name]) => name)])]
+}
+
+/** Who has set a field of a binding's entry, if it is not us. */
+export function setterOf(kubevirt: Manifest, binding: string, field: string): string | undefined {
+  const path = ["spec", "configuration", "network", "binding", binding, field].map((name) => `f:${name}`)
+  const owners = (kubevirt.metadata.managedFields ?? []).filter(({ fieldsV1 }) => at(fieldsV1, ...path) !== undefined)
+  const names = owners.map(({ manager }) => manager ?? "somebody else")
+  return names.includes(FIELD_MANAGER) ? undefined : names[0]
 }
 
 export function bindingOf(kubevirt: Manifest, name: string): unknown {

@@ -1,6 +1,6 @@
 /** What is wrong, and how to mend it: every check is made, whatever the others have found. */
 import type { Api } from "../cluster/api.ts"
-import { ApiError, FIELD_MANAGER, oneLine } from "../cluster/api.ts"
+import { ApiError, oneLine } from "../cluster/api.ts"
 import {
   bindingOf,
   error,
@@ -11,7 +11,8 @@ import {
   judgeMultus,
   judgePodSecurity,
   missingPermissions,
-  ownedBindings,
+  registeredBindings,
+  setterOf,
   usersOf,
   warning,
 } from "../cluster/facts.ts"
@@ -47,7 +48,7 @@ export async function doctor({ api, options, print }: Context): Promise<Exit> {
     findings.push(...(await attempt("registration", () => judgeRegistration(api, kubevirt, options.binding))))
     findings.push(...(await attempt("network", () => judgeNetwork(api, namespace))))
     findings.push(...(await attempt("CNI plugin", () => judgePlugin(api, namespace))))
-    const names = ownedBindings(kubevirt)
+    const names = registeredBindings(kubevirt)
     if (names.length > 0) findings.push(...(await attempt("machines", () => judgeMachines(api, names))))
   }
   const bad = findings.filter(({ level }) => level === "error").length
@@ -115,7 +116,7 @@ export function bytesOf(quantity: unknown): number | undefined {
 
 /** Guaranteed machines' sidecars get what is configured, or very little. With plugins it is the policy that says. */
 function judgeSidecars(kubevirt: Manifest): Finding[] {
-  const names = ownedBindings(kubevirt)
+  const names = registeredBindings(kubevirt)
   if (names.length > 0 && names.every((name) => textAt(bindingOf(kubevirt, name), "sidecarImage") === undefined))
     return []
   const resources = listAt(kubevirt, "spec", "configuration", "supportContainerResources")
@@ -139,7 +140,7 @@ function judgeSidecars(kubevirt: Manifest): Finding[] {
 
 async function judgeRegistration(api: Api, kubevirt: Manifest, binding: string): Promise<Finding[]> {
   const plugins = ((await api.list("Plugin")) ?? []).map(({ metadata }) => metadata.name)
-  const names = ownedBindings(kubevirt)
+  const names = registeredBindings(kubevirt)
   const remedy = "passt-kubevirt install --image IMAGE"
   if (names.length === 0) {
     if (isForeignBinding(kubevirt, binding)) {
@@ -157,23 +158,18 @@ async function judgeRegistration(api: Api, kubevirt: Manifest, binding: string):
     const expected = `${kubevirt.metadata.namespace}/${NAME}`
     if (network !== expected)
       return error("registration", `the binding ${name} names the network ${network}, not ${expected}`, remedy)
-    const setter = otherOwner(kubevirt, name)
+    const setter = setterOf(kubevirt, name, image === undefined ? "networkAttachmentDefinition" : "sidecarImage")
+    if (isForeignBinding(kubevirt, name))
+      return good(
+        "registration",
+        `the binding ${name} runs ${image ?? "as a plugin"}, as ${setter ?? "somebody"} has registered it`,
+      )
     if (image !== undefined && setter !== undefined) {
       const message = `the binding ${name} runs ${image}, which ${setter} has set since it was registered`
       return warning("registration", message, `${remedy} --force, if that was not meant to be`)
     }
     return good("registration", `the binding ${name} runs ${image ?? "as a plugin"}`)
   })
-}
-
-/** Who owns a binding's image, if it is not us. */
-function otherOwner(kubevirt: Manifest, name: string): string | undefined {
-  const owners = (kubevirt.metadata.managedFields ?? []).filter(({ fieldsV1 }) => {
-    const path = ["spec", "configuration", "network", "binding", name, "sidecarImage"].map((field) => `f:${field}`)
-    return at(fieldsV1, ...path) !== undefined
-  })
-  const names = owners.map(({ manager }) => manager ?? "somebody")
-  return names.includes(FIELD_MANAGER) ? undefined : names[0]
 }
 
 async function judgeNetwork(api: Api, namespace: string): Promise<Finding[]> {
@@ -226,7 +222,7 @@ async function judgePlugin(api: Api, namespace: string): Promise<Finding[]> {
     const message = `there is no DaemonSet ${namespace}/${NAME}: nothing brings the CNI plugin to the nodes`
     return [error("CNI plugin", message, "passt-kubevirt install --image IMAGE")]
   }
-  const { done, wanted, ready } = rolloutOf(object)
+  const { done, wanted, ready, seen } = rolloutOf(object)
   const folder = textAt(listAt(object, "spec", "template", "spec", "volumes")[0], "hostPath", "path") ?? ""
   const image = textAt(listAt(object, "spec", "template", "spec", "containers")[0], "image") ?? ""
   const findings: Finding[] = []
@@ -253,7 +249,8 @@ async function judgePlugin(api: Api, namespace: string): Promise<Finding[]> {
     const remedy = /PodSecurity/.test(refused ?? "")
       ? `kubectl label namespace ${namespace} --overwrite pod-security.kubernetes.io/enforce=privileged`
       : `kubectl describe daemonset -n ${namespace} ${NAME}`
-    findings.push(error("CNI plugin", `the DaemonSet is ready on ${ready} of ${wanted} nodes${why}`, remedy))
+    const state = seen ? `is ready on ${ready} of ${wanted} nodes` : "has not been seen by its controller yet"
+    findings.push(error("CNI plugin", `the DaemonSet ${state}${why}`, remedy))
   }
   if (findings.length === 0) findings.push(good("CNI plugin", `in ${folder} of ${wanted} nodes`))
   const bare = await nodesWithout(api, pods)
