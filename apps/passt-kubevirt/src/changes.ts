@@ -3,6 +3,8 @@ import { ApiError, FIELD_MANAGER, oneLine } from "./cluster/api.ts"
 import type { Api } from "./cluster/api.ts"
 import { called, ownedPart } from "./cluster/objects.ts"
 import type { Manifest } from "./cluster/objects.ts"
+import { until } from "./cluster/rollout.ts"
+import type { Waiting } from "./cluster/rollout.ts"
 import { isSame } from "./diff.ts"
 import { EXIT, Failure } from "./failure.ts"
 import { MANAGED_BY, NAME } from "./manifests/settings.ts"
@@ -87,16 +89,23 @@ export class Journal {
   }
 
   /** In reverse order. @returns what could not be undone, in words */
-  async undo(removed: (object: Manifest) => Promise<void>, tell: (line: string) => void): Promise<string[]> {
+  async undo(
+    removed: (object: Manifest) => Promise<void>,
+    tell: (line: string) => void,
+    waiting: Waiting,
+  ): Promise<string[]> {
     const left: string[] = []
+    // An API server that is away is often why something is undone at all.
+    const again = async (step: () => Promise<unknown>): Promise<void> =>
+      void (await until(async () => await step().then(() => true), waiting))
     for (const { before, applied } of this.done.toReversed()) {
       try {
         if (before === undefined) {
-          await removed(applied)
-          await this.api.delete(applied)
+          await again(() => removed(applied))
+          await again(() => this.api.delete(applied))
           tell(`undone: ${called(applied)} is removed`)
         } else {
-          await this.api.apply(ownedPart(before, FIELD_MANAGER), { force: true })
+          await again(() => this.api.apply(ownedPart(before, FIELD_MANAGER), { force: true }))
           tell(`undone: ${called(applied)} is as before`)
         }
       } catch (error) {

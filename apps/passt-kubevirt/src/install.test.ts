@@ -485,6 +485,25 @@ describe("a step that fails", () => {
     expect(await cluster.snapshot()).toEqual(before)
   })
 
+  test.skipIf(REAL !== undefined)(
+    "an API server that is away for a moment, while nodes are waited for and while it is undone",
+    async () => {
+      const before = await cluster.snapshot()
+      const away = { status: 503, message: "the server is currently unable to handle the request", times: 3 }
+      cluster.sicken("node1", { reason: "ContainerCreating", message: "" })
+      const ran = await cluster.runAs("admin", INSTALL, undefined, (line) => {
+        if (!line.startsWith("nodes: 2 of 3")) return
+        cluster.heal()
+        cluster.fake?.failing.push({ method: "GET", path: /\/daemonsets\/passt-kubevirt$/, ...away })
+        cluster.fake?.failing.push({ method: "PATCH", path: /\/kubevirts\//, ...away, status: 500, times: 1 })
+        cluster.fake?.failing.push({ method: "DELETE", path: /\/clusterroles\//, ...away })
+      })
+      expect(ran).toMatchObject({ exit: 1, err: expect.stringContaining("everything is as before") })
+      expect(ran.err).toContain("nodes: 3 of 3 ready")
+      expect(await cluster.snapshot()).toEqual(before)
+    },
+  )
+
   test.skipIf(REAL !== undefined)("and then undoing fails too: told what is left", async () => {
     const fail = { status: 500, message: "etcd is down", times: 1 }
     cluster.fake?.failing.push({ method: "PATCH", path: /\/daemonsets\//, ...fail })

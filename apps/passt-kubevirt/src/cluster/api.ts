@@ -40,6 +40,14 @@ export class ApiError extends Error {
   }
 }
 
+/** The API server does not answer. */
+class Unreachable extends Failure {}
+
+/** Whether it may go well in a moment: a control plane that is restarted, or has too much to do. */
+export function isTransient(error: unknown): boolean {
+  return error instanceof Unreachable || (error instanceof ApiError && [429, 502, 503, 504].includes(error.status))
+}
+
 export interface ApplyOptions {
   readonly dryRun?: boolean
   /** Takes fields over from other field managers. */
@@ -216,7 +224,7 @@ class HttpApi implements Api {
       status = response.httpStatusCode
       text = await response.body.text()
     } catch (error) {
-      throw new Failure(`the API server at ${this.server} cannot be reached: ${rootCause(error)}`, EXIT.access)
+      throw new Unreachable(`the API server at ${this.server} cannot be reached: ${rootCause(error)}`, EXIT.access)
     }
     let answer: unknown
     try {

@@ -1,5 +1,6 @@
 /** How far a DaemonSet is, and what holds it up, node by node. */
 import { setTimeout as sleep } from "node:timers/promises"
+import { isTransient } from "./api.ts"
 import type { Api } from "./api.ts"
 import { listAt, numberAt, textAt } from "./objects.ts"
 import type { Manifest } from "./objects.ts"
@@ -77,7 +78,10 @@ export interface Waiting {
   readonly signal?: AbortSignal
 }
 
-/** Looks again and again. @returns what `look` has found, or undefined when the time is over */
+/**
+ * Looks again and again, also after an API server that was away for a moment.
+ * @returns what `look` has found, or undefined when the time is over
+ */
 export async function until<T>(
   look: () => Promise<T | undefined>,
   { timeoutMs, pollMs, signal }: Waiting,
@@ -85,9 +89,13 @@ export async function until<T>(
   const end = performance.now() + timeoutMs
   for (;;) {
     signal?.throwIfAborted()
-    const found = await look()
-    if (found !== undefined) return found
-    if (performance.now() >= end) return undefined
+    const isOver = performance.now() >= end
+    try {
+      const found = await look()
+      if (found !== undefined || isOver) return found
+    } catch (error) {
+      if (isOver || !isTransient(error)) throw error
+    }
     await sleep(pollMs, undefined, signal === undefined ? {} : { signal })
   }
 }

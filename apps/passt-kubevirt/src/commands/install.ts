@@ -193,14 +193,18 @@ async function undone({ api, tell, pollMs }: Context, journal: Journal, error: u
   const failure = given ? new Failure("interrupted", EXIT.bad) : explain(error, "install failed")
   if (journal.isEmpty) return failure
   tell(`failed: ${failure.message}`)
-  const left = await journal.undo(async (object) => {
-    if (object.kind !== "DaemonSet") return
-    const now = await api.get("DaemonSet", object.metadata.namespace, object.metadata.name)
-    // Where nothing has ever run there is nothing to take away.
-    if (now === undefined || rolloutOf(now).ready === 0) return
-    const why = await removeFromNodes(api, now, { timeoutMs: UNDO_WAIT_MS, pollMs }, tell)
-    if (why !== "") tell(`warning: ${why}`)
-  }, tell)
+  const left = await journal.undo(
+    async (object) => {
+      if (object.kind !== "DaemonSet") return
+      const now = await api.get("DaemonSet", object.metadata.namespace, object.metadata.name)
+      // Where nothing has ever run there is nothing to take away.
+      if (now === undefined || rolloutOf(now).ready === 0) return
+      const why = await removeFromNodes(api, now, { timeoutMs: UNDO_WAIT_MS, pollMs }, tell)
+      if (why !== "") tell(`warning: ${why}`)
+    },
+    tell,
+    { timeoutMs: UNDO_WAIT_MS, pollMs },
+  )
   if (left.length === 0) return new Failure(`${failure.message}; everything is as before`, failure.exit)
   return new Failure(`${failure.message}; and this could not be undone: ${left.join("; ")}`, EXIT.left)
 }
