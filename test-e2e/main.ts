@@ -33,7 +33,15 @@ const TREES: Readonly<Record<string, readonly Release[]>> = {
  * others are about what is behind it. */
 const OVER_VHOST: readonly string[] = ["transfers", "connections", "mtu", "reconnect"]
 /** Tests whose guests are attached to passt, by one link or another. */
-const WITH_PASST: readonly string[] = [...OVER_VHOST, "forwards", "icmp", "limits", "multicast", "follow-host"]
+const WITH_PASST: readonly string[] = [
+  ...OVER_VHOST,
+  "forwards",
+  "icmp",
+  "limits",
+  "multicast",
+  "follow-host",
+  "policy",
+]
 
 const VHOST_FLAG = "--vhost-user"
 const overVhost = process.argv.includes(VHOST_FLAG)

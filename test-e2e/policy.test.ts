@@ -29,6 +29,48 @@ async function lookup(guest: Namespace, server: string, name: string, family: st
   return (await guest.must([process.execPath, "-e", LOOKUP, server, name, family], { timeoutMs: 20_000 })).trim()
 }
 
+/** Asks over one connection for all names at once, in pieces of so many bytes, and closes its side; tells each answer's code and records. */
+const OVER_TCP = `
+const [server, piece, ...names] = process.argv.slice(1)
+const all = Buffer.concat(names.map((name, id) => {
+  const labels = name.split(".").map((label) => Buffer.concat([Buffer.from([label.length]), Buffer.from(label)]))
+  const query = Buffer.concat([Buffer.from([0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]), ...labels, Buffer.from([0, 0, 1, 0, 1])])
+  return Buffer.concat([Buffer.from([0, query.length]), query])
+}))
+const socket = require("node:net").connect({ host: server, port: 53, noDelay: true }, async () => {
+  for (let at = 0; at < all.length; at += Number(piece)) {
+    socket.write(all.subarray(at, at + Number(piece)))
+    if (Number(piece) < 100) await new Promise((resolve) => setImmediate(resolve))
+  }
+  socket.end()
+})
+let got = Buffer.alloc(0)
+socket.on("data", (data) => (got = Buffer.concat([got, data])))
+socket.on("error", (error) => console.log(error.code))
+socket.on("end", () => {
+  const found = []
+  for (let at = 0; at < got.length; at += 2 + got.readUInt16BE(at)) {
+    found[got[at + 3]] = [got[at + 5] & 15, got.readUInt16BE(at + 8)].join(":")
+  }
+  console.log(found.join(" "))
+})
+setTimeout(() => process.exit(), 15_000).unref()`
+
+async function askOverTcp(guest: Namespace, server: string, piece: number, names: readonly string[]): Promise<string> {
+  const command = [process.execPath, "-e", OVER_TCP, server, String(piece), ...names]
+  return (await guest.must(command, { timeoutMs: 20_000 })).trim()
+}
+
+/** As the C library does, which asks for no larger datagrams: what is cut off over UDP it gets over TCP. */
+async function stubLookup(guest: Namespace, server: string, name: string): Promise<string[]> {
+  const file = join(mkdtempSync(join(scratchDirectory(), "stub-")), "resolv.conf")
+  writeFileSync(file, `nameserver ${server}\noptions timeout:2 attempts:1\n`)
+  const script = `mount --bind ${file} /etc/resolv.conf && exec getent -s dns ahosts ${name}`
+  const outcome = await guest.run(["unshare", "--mount", "sh", "-c", script], { timeoutMs: 20_000 })
+  const addresses = outcome.stdout.split("\n").flatMap((line) => /^(\S+) +STREAM/.exec(line)?.[1] ?? [])
+  return [...new Set(addresses)]
+}
+
 function ping(guest: Namespace, address: string): Promise<Outcome> {
   return guest.run(["ping", "-c", "1", "-W", "2", address], { timeoutMs: 10_000 })
 }
@@ -221,16 +263,95 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy${skipNote("tun")}`, () =>
   })
 })
 
+const NAMES = {
+  dns: { names: "only-allowed", "private-answers": "refuse" },
+  rules: [{ action: "allow", name: `*.${SEARCH_DOMAIN}`, port: PORT.http }],
+}
+
+function overTcp(stageOf: () => { readonly guest: Namespace }): void {
+  test.each(FAMILIES)("over %s: what is too long for a datagram comes over TCP, and is heard", async (family) => {
+    const { guest } = stageOf()
+    const found = await stubLookup(guest, RESOLVER[family], `many.${SEARCH_DOMAIN}`)
+    expect(found).toHaveLength(102)
+    // Known by that answer alone; nobody is there, and so it takes its time.
+    const [address = ""] = found.filter((one) => one.startsWith("198.51.100.1") && one !== SERVER.ipv4)
+    expect(address).not.toBe("")
+    expect(await ask(guest, "http", `http://${address}/`)).not.toMatchObject({ error: "ECONNREFUSED" })
+  })
+
+  test.each([1, 7, 4096])("over TCP, in pieces of %d bytes: judged message by message", async (piece) => {
+    const { guest } = stageOf()
+    const names = ["www", "many", "large", "private", "www"].map((name) => `${name}.${SEARCH_DOMAIN}`)
+    const answers = await askOverTcp(guest, RESOLVER.ipv4, piece, [
+      ...names,
+      "secret.tunnel.example",
+      "secret",
+      names[0]!,
+    ])
+    expect(answers).toBe("0:1 0:51 0:0 5:0 0:1 5:0 5:0 0:1")
+  })
+}
+
+describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in passt${skipNote("tun")}`, () => {
+  const forwarder = "192.0.2.99"
+  let stage: Stage
+  let path: string
+  beforeAll(async () => {
+    const folder = mkdtempSync(join(scratchDirectory(), "policy-"))
+    await run(["chmod", "777", folder])
+    path = join(folder, "passt.control")
+    stage = await createStage(["--control", path, "--policy", policyFile(folder, NAMES), "--dns-forward", forwarder])
+  })
+  afterAll(() => stage?.close())
+
+  overTcp(() => stage)
+
+  test("the forwarder's address serves TCP, too, and flows show it as the guest sees it", async () => {
+    expect(await stubLookup(stage.guest, forwarder, `many.${SEARCH_DOMAIN}`)).toHaveLength(102)
+    const hold = stage.guest.start(clientCommand("hold", forwarder, 53))
+    const flow = await until("the flow", 10_000, async () => {
+      const answer = await run([PASSTCTL, "--socket", path, "flows", "--json", "--protocol", "tcp"])
+      const lines = answer.stdout.split("\n").filter(Boolean)
+      return lines.map((line) => JSON.parse(line)).find(({ far }) => far?.address === forwarder)
+    })
+    hold.kill()
+    expect(flow).toMatchObject({
+      kind: "link",
+      state: "established",
+      far: { address: forwarder, port: 53 },
+      peer: { address: RESOLVER.ipv4, port: 53 },
+      policy: { verdict: "allowed" },
+    })
+  })
+
+  test("so many connections at a time are heard, more are refused, and their places are free again", async () => {
+    const script = `
+      const net = require("node:net")
+      const all = Array.from({ length: 40 }, () => new Promise((resolve) => {
+        const socket = net.connect(53, "${RESOLVER.ipv4}", () => resolve("connected"))
+        socket.on("error", (error) => resolve(error.code))
+      }))
+      Promise.all(all).then((found) => {
+        const count = (what) => found.filter((one) => one === what).length
+        console.log(count("connected"), count("ECONNREFUSED"))
+        process.exit()
+      })`
+    const open = async (): Promise<string> =>
+      (await stage.guest.must([process.execPath, "-e", script], { timeoutMs: 20_000 })).trim()
+    expect(await open()).toBe("32 8")
+    await until("all places", 20_000, async () => (await open()) === "32 8")
+    const metrics = (await run([PASSTCTL, "--socket", path, "metrics"])).stdout
+    expect(metrics).toMatch(/^passt_policy_dns_streams_total\{outcome="refused"\} [1-9]\d+$/m)
+  })
+})
+
 describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in pasta${skipNote("tun")}`, () => {
   let stage: PastaStage
   const name = `www.${SEARCH_DOMAIN}`
   beforeAll(async () => {
     const folder = mkdtempSync(join(scratchDirectory(), "policy-"))
     await run(["chmod", "755", folder])
-    const file = policyFile(folder, {
-      dns: { names: "only-allowed", "private-answers": "refuse" },
-      rules: [{ action: "allow", name: `*.${SEARCH_DOMAIN}`, port: PORT.http }],
-    })
+    const file = policyFile(folder, NAMES)
     stage = await createPastaStage(["--config-net", "--policy", file, "--metrics", "9100"])
   })
   afterAll(() => stage?.close())
@@ -261,6 +382,9 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in pasta${skipN
   test("no other name is asked for, and no other resolver", async () => {
     expect(await lookup(stage.guest, RESOLVER.ipv4, "tunnel.example")).toBe("EREFUSED")
     expect(await lookup(stage.guest, ROUTER.ipv4, name)).toMatch(/ECONNREFUSED|ETIMEOUT/)
-    expect(await ask(stage.guest, "tcp", RESOLVER.ipv4, 53, "x")).toMatchObject({ error: "ECONNREFUSED" })
+    expect(await ask(stage.guest, "tcp", ROUTER.ipv4, 53, "x")).toMatchObject({ error: "ECONNREFUSED" })
+    expect(await ask(stage.guest, "tcp", RESOLVER.ipv4, 853, "x")).toMatchObject({ error: "ECONNREFUSED" })
   })
+
+  overTcp(() => stage)
 })

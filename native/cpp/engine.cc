@@ -48,6 +48,8 @@ static void closeEngine(Engine& engine) {
   engine.arena = nullptr;
   engine.columns = nullptr;
   engine.gather = nullptr;
+  engine.relayMemory = nullptr;
+  engine.relayEnds = nullptr;
 }
 
 Engine::~Engine() {
@@ -101,6 +103,10 @@ static napi_value close(napi_env env, napi_callback_info info) {
     if (engine.references[i]) napi_delete_reference(env, engine.references[i]);
     engine.references[i] = nullptr;
   }
+  for (napi_ref& reference : engine.relayReferences) {
+    if (reference) napi_delete_reference(env, reference);
+    reference = nullptr;
+  }
   return arguments.result(0);
 }
 
@@ -149,6 +155,7 @@ static napi_value createEngine(napi_env env, napi_callback_info info) {
   bindNamespace(env, object, &engine);
   bindNetlink(env, object, &engine);
   bindSplice(env, object, &engine);
+  bindRelay(env, object, &engine);
   bindSpliceDatagrams(env, object, &engine);
   bindListeners(env, object, &engine);
   bindUnixLink(env, object, &engine);

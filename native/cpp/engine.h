@@ -128,6 +128,11 @@ struct Engine {
   NamespaceThread* space = nullptr;
   SpareSockets spareSockets;
   Splicer* splicer = nullptr;
+  /** What streams are read into and written from on their way, and where the ends of a pair are told (relay.cc). */
+  uint8_t* relayMemory = nullptr;
+  int32_t relayBytes = 0;
+  int32_t* relayEnds = nullptr;
+  napi_ref relayReferences[2] = {};
   /** The loop that watches this engine, if it is not one of its own (host-loop.cc). */
   HostLoop* hostLoop = nullptr;
   /** Sockets that tell who listens (listeners.cc), by place. */
@@ -207,6 +212,7 @@ void bindPcap(napi_env env, napi_value object, Engine* engine);
 void bindNamespace(napi_env env, napi_value object, Engine* engine);
 void bindNetlink(napi_env env, napi_value object, Engine* engine);
 void bindSplice(napi_env env, napi_value object, Engine* engine);
+void bindRelay(napi_env env, napi_value object, Engine* engine);
 void bindSpliceDatagrams(napi_env env, napi_value object, Engine* engine);
 void bindListeners(napi_env env, napi_value object, Engine* engine);
 void bindUnixLink(napi_env env, napi_value object, Engine* engine);

@@ -70,6 +70,11 @@ export interface RawEngine {
   receiveDatagrams(fd: number, row: number, count: number, bytes: number): number
   readError(fd: number, row: number, bytes: number): number
 
+  attachRelay(memory: Uint8Array, ends: Int32Array): number
+  relayPair(): number
+  relayReceive(fd: number, offset: number, length: number): number
+  relaySend(fd: number, offset: number, length: number): number
+
   openSplice(result: Int32Array): number
   spliceStream(from: number, to: number, pipe: number, pending: number, flags: number, share: number): number
   spliceDropPipe(pipe: number): number

@@ -18,6 +18,7 @@ import {
 import type { RawEngine } from "./addon.ts"
 import { NativeGroups } from "./groups.ts"
 import { addon } from "./load.ts"
+import { NativeRelay } from "./relay.ts"
 import { NativeSplice } from "./splice.ts"
 
 /** Signals worth catching; numbers are the same on every Linux that Node runs on. */
@@ -31,6 +32,7 @@ export class NativeKernel implements Kernel {
   readonly peekOffset4: boolean
   readonly peekOffset6: boolean
   readonly groups: NativeGroups
+  readonly relay: NativeRelay
   /** Absent until `enableSplice`. */
   splice: NativeSplice | undefined
   /** Calls of the addon that belong to this kernel; for transports, which add their own on the native side. */
@@ -42,6 +44,7 @@ export class NativeKernel implements Kernel {
     if (typeof raw === "number") throw new Error(`cannot create an engine: errno ${-raw}`)
     this.raw = raw
     this.groups = new NativeGroups(raw)
+    this.relay = new NativeRelay(raw)
     this.peekOffset4 = raw.probePeekOffset(4) === 1
     this.peekOffset6 = raw.probePeekOffset(6) === 1
   }

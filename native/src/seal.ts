@@ -20,6 +20,7 @@ const BIT: Record<Condition, number> = {
   "no-sock-diag": 32,
   control: 64,
   "vhost-user": 128,
+  policy: 256,
 }
 const SINK = { stderr: 0, file: 1, syslog: 2 } as const
 

@@ -19,6 +19,11 @@ const ZONE: Zone = {
   [`six.${SEARCH_DOMAIN}`]: { AAAA: [SERVER.ipv6] },
   // Too large for 512 bytes over UDP: the resolver has to come back over TCP.
   [`large.${SEARCH_DOMAIN}`]: { TXT: ["x".repeat(2000)] },
+  [`many.${SEARCH_DOMAIN}`]: {
+    A: [SERVER.ipv4, ...Array.from({ length: 50 }, (_, i) => `198.51.100.${100 + i}`)],
+    AAAA: [SERVER.ipv6, ...Array.from({ length: 50 }, (_, i) => `2001:db8:2::1:${i + 1}`)],
+  },
+  [`private.${SEARCH_DOMAIN}`]: { A: [...Array.from({ length: 50 }, (_, i) => `198.51.100.${100 + i}`), "10.1.2.3"] },
 }
 
 /** Streams of more than this are refused: a server for tests has no use for them. */

@@ -155,8 +155,10 @@ export function prepare(options: PasstOptions, launch: Launch, made: string[]): 
     const capture = options.pcapFile === null && options.controlPath === null ? [] : (["capture"] as const)
     const isControlled = options.controlPath !== null || options.configPath !== null
     const control = isControlled ? (["control"] as const) : []
+    // With a control socket one can come at any time, too.
+    const policed = engine.policy === undefined ? [] : (["policy"] as const)
     const vhost = options.vhostUser ? (["vhost-user"] as const) : []
-    closeSeal(logger, "passt", ["passt", ...file, ...capture, ...control, ...vhost])
+    closeSeal(logger, "passt", ["passt", ...file, ...capture, ...control, ...policed, ...vhost])
   }
   manager.ready(link.path === "" ? "Ready for the guest" : `Ready for the guest on ${link.path}`, background.pid)
   background.ready()

@@ -179,8 +179,10 @@ export function prepare(options: PastaOptions, launch: Launch, made: string[]): 
     const capture = options.pcapFile === null && options.controlPath === null ? [] : (["capture"] as const)
     const isControlled = options.controlPath !== null || options.configPath !== null
     const control = isControlled ? (["control"] as const) : []
+    // With a control socket one can come at any time, too.
+    const policed = engine.policy === undefined ? [] : (["policy"] as const)
     const spawned = command ? (["command"] as const) : []
-    closeSeal(logger, "pasta", ["pasta", ...file, ...capture, ...control, ...spawned])
+    closeSeal(logger, "pasta", ["pasta", ...file, ...capture, ...control, ...policed, ...spawned])
   }
   manager.ready(`Serving ${watch?.name ?? "a namespace"}`, background.pid)
   background.ready()

@@ -22,6 +22,7 @@ export const CONDITIONS = [
   "no-sock-diag",
   "control",
   "vhost-user",
+  "policy",
 ] as const
 export type Condition = (typeof CONDITIONS)[number]
 export const ARCHITECTURES = ["x86-64", "aarch64"] as const

@@ -79,6 +79,7 @@ const isThere = (command: string): boolean => spawnSync(command, ["--version"]).
 const PASST = 1
 const PASTA = 2
 const VHOST = 128
+const POLICY = 256
 
 describe.each([
   ["this processor", "g++", [] as string[], process.arch === "x64" ? "x64" : "arm64"],
@@ -111,6 +112,12 @@ describe.each([
   it.skipIf(missing.length > 0)("few calls are allowed, and none that opens, executes or watches others", () => {
     expect(allowed(PASST).length).toBeLessThanOrEqual(26)
     expect(allowed(PASTA).length).toBeLessThanOrEqual(34)
+    // What a policy of names adds: pairs of sockets.
+    const pair = number(53, 199)
+    for (const program of [PASST, PASTA]) {
+      const more = allowed(program | POLICY).filter((call) => !allowed(program).includes(call))
+      expect(more).toEqual([pair])
+    }
     const never = {
       openat: number(257, 56),
       openat2: 437,
@@ -154,6 +161,13 @@ describe.each([
       ["forbid", [PASST, socket, 17, 0x80802, 0]],
       ["forbid", [PASST, socket, 16, 0x80003, 0]],
       ["forbid", [PASST, socket, 1, 1, 0]],
+      // With a policy, pairs of stream sockets; nothing else that is local.
+      ["allow", [PASST | POLICY, number(53, 199), 1, 0x80801, 0]],
+      ["forbid", [PASST, number(53, 199), 1, 0x80801, 0]],
+      ["forbid", [PASST | POLICY, number(53, 199), 1, 1, 0]],
+      ["forbid", [PASST | POLICY, number(53, 199), 1, 0x80802, 0]],
+      ["forbid", [PASST | POLICY, number(53, 199), 2, 0x80801, 0]],
+      ["forbid", [PASST | POLICY, socket, 1, 0x80801, 0]],
       // Memory.
       ["forbid", [PASST, mmap, 0, 4096, 3, 0x22]],
       ["forbid", [PASTA, mmap, 0, 4096, 3, 0x22]],

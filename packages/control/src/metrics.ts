@@ -132,6 +132,14 @@ export class Metrics {
     )
     this.#sample("passt_policy_dns_refusals_total", { message: "query" }, counted("policyNamesRefused"))
     this.#sample("passt_policy_dns_refusals_total", { message: "answer" }, counted("policyAnswersRefused"))
+    this.#family(
+      "passt_policy_dns_streams",
+      "counter",
+      "Connections to resolvers that were overheard, had no place, were given up.",
+    )
+    this.#sample("passt_policy_dns_streams_total", { outcome: "overheard" }, counted("policyStreams"))
+    this.#sample("passt_policy_dns_streams_total", { outcome: "refused" }, counted("policyStreamsRefused"))
+    this.#sample("passt_policy_dns_streams_total", { outcome: "given_up" }, counted("policyStreamsGivenUp"))
     this.#family("passt_policy_rules", "gauge", "Rules of the policy.")
     this.#sample("passt_policy_rules", {}, gate.rules.rules.length)
     this.#family("passt_policy_known_addresses", "gauge", "Addresses whose names are remembered.")

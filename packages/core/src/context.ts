@@ -94,6 +94,8 @@ export const REF_LINK = 2
 export const REF_EXTERNAL = 3
 /** A socket of a spliced flow: the index is twice the flow, plus the side. */
 export const REF_SPLICE = 4
+/** A socket of an overheard connection to a resolver: the index is its place among those. */
+export const REF_RELAY = 5
 
 export class Context {
   readonly config: EngineConfig

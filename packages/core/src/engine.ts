@@ -15,6 +15,7 @@ import {
   REF_INDEX_MASK,
   REF_LINK,
   REF_LISTENER,
+  REF_RELAY,
   REF_SHIFT,
   REF_SPLICE,
 } from "./context.ts"
@@ -144,7 +145,10 @@ export class Engine {
     this.udp = new Udp(this.ctx, this.listeners, this.udpSplice, this.multicast)
     this.ping = new Ping(this.ctx)
     this.#sweepAt = this.ctx.now
-    if (this.ctx.gate !== undefined) this.ctx.gate.onSettled = (flow) => this.#settled(flow)
+    if (this.ctx.gate !== undefined) {
+      this.ctx.gate.onSettled = (flow) => this.#settled(flow)
+      this.ctx.gate.relays.onStuck = (flow) => this.tcp.abort(flow)
+    }
     this.listeners.onClosed = (first, last) => this.#listenersClosed(first, last)
   }
 
@@ -380,6 +384,9 @@ export class Engine {
       case REF_EXTERNAL:
         this.onExternal?.(index, mask)
         return
+      case REF_RELAY:
+        ctx.gate?.relays.event(index)
+        return
       default:
     }
   }
@@ -482,6 +489,7 @@ export class Engine {
     this.udp.sweep()
     this.ping.sweep()
     this.multicast?.sweep()
+    ctx.gate?.sweep()
     if (!ctx.link.connected) return
     const { responders } = ctx.config
     responders.arp?.tick?.(ctx.now)

@@ -173,6 +173,8 @@ export interface Kernel {
 
   /** Multicast and broadcast; absent: there is none. */
   readonly groups?: GroupKernel | undefined
+  /** Streams that are read on their way; absent: there are none. */
+  readonly relay?: RelayKernel | undefined
   /** From socket to socket, and the listening sockets of others; only where there is a second network namespace. */
   readonly splice?: SpliceKernel | undefined
 }
@@ -195,6 +197,21 @@ export interface GroupKernel {
   /** Reads one datagram into a row's payload area; fills ADDRESS_REMOTE, payloadLength and hopLimit.
    * @returns its length, or -errno: -EMSGSIZE for one that did not fit and is gone */
   receive(fd: number, row: number): number
+}
+
+/** Streams between a flow's socket and another that somebody reads on their way: a pair of sockets in the flow's place, and memory
+ * that no guest can write to. */
+export interface RelayKernel {
+  /** The two ends of the last pair. */
+  readonly ends: Int32Array
+  /** Lends the memory that `receive` and `send` work in, for the life of the kernel. Once. @returns 0 or -errno */
+  attach(memory: Uint8Array<ArrayBuffer>): number
+  /** Makes two stream sockets, connected to each other (socketpair, AF_UNIX), and tells them in `ends`. @returns 0 or -errno */
+  pair(): number
+  /** Reads into the memory. @returns bytes, 0 at the end of the stream, or -errno (-EAGAIN: nothing new) */
+  receive(fd: number, offset: number, length: number): number
+  /** Writes from the memory. @returns bytes taken (may be fewer than offered), or -errno (-EAGAIN: none) */
+  send(fd: number, offset: number, length: number): number
 }
 
 /** Words of `result` after `stream`. The pipe that holds bytes on their way, -1: none. */

@@ -69,3 +69,9 @@ export const GROUP_PORT_MEMORY = 256
 
 /** Datagrams to groups that are remembered until the host's own loop brings them back: four batches. */
 export const ECHO_MAX: number = 4 * RX_FRAME_MAX
+
+/** Connections to resolvers that are overheard at a time: three descriptors and two buffers each. A stub resolver has one or two. */
+export const RELAY_MAX = 32
+
+/** Room for one direction of such a connection: a whole message with its length (RFC 1035 section 4.2.2), and some of the next. */
+export const RELAY_BUFFER_BYTES: number = (1 << 16) + 4096

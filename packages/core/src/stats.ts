@@ -72,8 +72,13 @@ export const COUNTER = {
   policyAnswersRefused: 42,
   /** Flows that had begun and were ended because new rules don't allow them. */
   policyEnded: 43,
+  /** Connections to resolvers: overheard; refused because there were too many; given up, because the resolver's end failed or nothing
+   * was said for too long. */
+  policyStreams: 44,
+  policyStreamsRefused: 45,
+  policyStreamsGivenUp: 46,
 } as const
-export const COUNTER_COUNT = 44
+export const COUNTER_COUNT = 47
 
 /** Counters as doubles, exact to 2^53: writing one allocates nothing. */
 export type Counters = Float64Array

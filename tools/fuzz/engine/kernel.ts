@@ -22,6 +22,7 @@ import {
   type GroupKernel,
   INFO_WORDS,
   type Kernel,
+  type RelayKernel,
 } from "../../../packages/core/src/kernel.ts"
 import {
   ARENA_BYTES,
@@ -35,6 +36,7 @@ import { address } from "../../../packages/core/src/wire/index.ts"
 import { Random } from "../random.ts"
 import { Failure } from "../target.ts"
 import { GROUPS4, GROUPS6, GUEST4, GUEST6, ODD4, ODD6, PEERS4, PEERS6, words } from "./addresses.ts"
+import { dnsStream } from "./dns.ts"
 import type { FuzzLink } from "./link.ts"
 
 interface Socket {
@@ -67,6 +69,8 @@ interface Socket {
   datagrams: number
   errors: number
   error: number
+  /** What a relay reads next: DNS, more or less. */
+  said: Uint8Array
 }
 
 const FAILURES: readonly number[] = [
@@ -90,6 +94,8 @@ const PERIOD = 251
 const PATTERN = Uint8Array.from({ length: 66_000 + PERIOD }, (_, i) => i % PERIOD)
 
 export class FuzzKernel implements Kernel {
+  /** Calls of relays, if there are to be any. */
+  relay: RelayKernel | undefined
   readonly groups: GroupKernel = {
     prepare: (fd, family) => this.#prepare(fd, family),
     joinGroup: (fd, family) => this.#joinGroup(fd, family),
@@ -183,8 +189,65 @@ export class FuzzKernel implements Kernel {
       datagrams: 0,
       errors: 0,
       error: 0,
+      said: new Uint8Array(),
     })
     return fd
+  }
+
+  /** Lets there be relays. @param poison what their memory is full of before they write there */
+  enableRelays(poison: number): void {
+    let memory = new Uint8Array()
+    const ends = new Int32Array(2)
+    const within = (offset: number, length: number): void => {
+      if (offset < 0 || length < 1 || offset + length > memory.length)
+        throw new Failure(`relayed ${offset} + ${length}`)
+    }
+    this.relay = {
+      ends,
+      attach: (given) => {
+        memory = given.fill(poison)
+        return 0
+      },
+      pair: () => {
+        this.#note(25)
+        if (this.#random.chance(this.trouble)) return -this.#random.pick(EXHAUSTED)
+        for (let i = 0; i < 2; i++) {
+          const fd = this.#make("tcp", 4)
+          if (fd < 0) {
+            if (i === 1) this.close(ends[0]!)
+            return fd
+          }
+          const s = this.#socket(fd)
+          s.random = new Random(this.#seed ^ s.key)
+          s.remote = [0, 0, 0, 0, 0, 0]
+          ends[i] = fd
+        }
+        return 0
+      },
+      receive: (fd, offset, length) => {
+        within(offset, length)
+        const s = this.#socket(fd, "tcp")
+        const r = s.random
+        this.#note(26, fd, length)
+        if (s.dead) return -e.ECONNRESET
+        if (s.queued === 0) return s.ended ? 0 : -e.EAGAIN
+        if (s.said.length === 0) s.said = dnsStream(r, s.remote?.[4] !== 0)
+        const got = Math.min(s.queued, s.said.length, r.chance(0.7) ? length : r.between(1, length))
+        memory.set(s.said.subarray(0, got), offset)
+        s.said = s.said.subarray(got)
+        s.queued -= got
+        return got
+      },
+      send: (fd, offset, length) => {
+        within(offset, length)
+        this.#note(27, fd, length)
+        const taken = this.#sendStream(this.#socket(fd, "tcp"), [])
+        if (taken < 0) return taken
+        const part = this.#socket(fd).random.between(1, length)
+        for (let i = offset; i < offset + part; i++) this.digest = Math.imul(this.digest ^ memory[i]!, 0x01000193)
+        return part
+      },
+    }
   }
 
   /** An address that a peer may have, of a family; of both where IPv4 is mapped.

@@ -386,7 +386,10 @@ export class Packets {
     const r = this.#r
     const ports = [r.between(1, 12) + 30_000, r.chance(0.97) ? r.pick([80, 443, 53]) : 0] as const
     const flags = r.chance(0.95) ? 2 : r.below(256)
-    return this.#tcp(this.#ends(), ports, r.word(), 0, flags, r.chance(0.95) ? new Uint8Array() : r.bytes(20))
+    const ends = this.#ends()
+    const isDns = ports[1] === 53 && r.chance(0.8)
+    const to = isDns ? { ...ends, destination: bytesOf(ends.v6 ? DNS6 : DNS4) } : ends
+    return this.#tcp(to, ports, r.word(), 0, flags, r.chance(0.95) ? new Uint8Array() : r.bytes(20))
   }
 
   /** What belongs to a connection, mostly. */

@@ -1,9 +1,11 @@
 /** The real engine with the real responders, between a kernel and a link that obey a seed; and what must always hold. */
+import { REF_RELAY, REF_SHIFT } from "../../../packages/core/src/context.ts"
 import { Engine } from "../../../packages/core/src/engine.ts"
 import { FLOW_SHIFT, FD, KIND, KIND_FREE, KIND_TCP } from "../../../packages/core/src/flow/table.ts"
 import { emptyTranslation } from "../../../packages/core/src/forward/translate.ts"
 import type { ForwardRule } from "../../../packages/core/src/forward/rule.ts"
 import { GuestState } from "../../../packages/core/src/guest.ts"
+import type { PolicyOptions } from "../../../packages/core/src/policy/rule.ts"
 import type { Responder } from "../../../packages/core/src/responder.ts"
 import { COUNTER_COUNT } from "../../../packages/core/src/stats.ts"
 import { HOLD_COUNT } from "../../../packages/core/src/tcp/state.ts"
@@ -104,6 +106,8 @@ export class World {
     }
     const none = new Int32Array(4)
     const outbound = r.chance(0.2)
+    const policed = r.chance(0.4)
+    if (policed && r.chance(0.9)) this.kernel.enableRelays(poison)
     this.engine = new Engine({
       kernel: this.kernel,
       link,
@@ -139,6 +143,7 @@ export class World {
       udpTimeout: 30,
       udpStreamTimeout: 120,
       flowMax: this.#flowMax,
+      ...(policed ? { policy: policyOf(r) } : {}),
     })
     this.engine.listen()
     this.kernel.trouble = r.pick([0, 0.02, 0.1])
@@ -185,7 +190,9 @@ export class World {
     if (held !== this.engine.tcp.hold.used)
       throw new Failure(`${this.engine.tcp.hold.used} blocks held, ${held} of flows`)
     let others = 0
-    for (const socket of this.kernel.sockets.values()) if (socket.listening) others++
+    for (const { listening, ref } of this.kernel.sockets.values()) {
+      if (listening || (ref >= 0 && ref >>> REF_SHIFT === REF_RELAY)) others++
+    }
     // One descriptor is kept in reserve.
     const spare = this.kernel.sockets.size - descriptors - others
     if (spare < 0 || spare > 1) throw new Failure(`${spare} sockets belong to nobody`)
@@ -204,7 +211,21 @@ export class World {
     if (this.kernel.sockets.size > 0) throw new Failure(`${this.kernel.sockets.size} sockets are left open`)
     if (this.engine.ctx.timers.armed > 0) throw new Failure(`${this.engine.ctx.timers.armed} timers are left armed`)
     if (this.engine.tcp.hold.used > 0) throw new Failure(`${this.engine.tcp.hold.used} blocks are left held`)
+    if ((this.engine.policy?.relays.used ?? 0) > 0) throw new Failure("places for relays are left taken")
     if (this.engine.ctx.flows.count > 0) throw new Failure(`${this.engine.ctx.flows.count} flows are left`)
+  }
+}
+
+/** Names matter, and most may begin. */
+function policyOf(r: Random): PolicyOptions {
+  return {
+    default: r.chance(0.8) ? "allow" : "refuse",
+    dns: { onlyAllowedNames: r.chance(0.5), refusePrivateAnswers: r.chance(0.5) },
+    rules: [
+      { action: "allow", names: ["*.example.org"], ports: [{ first: 80, last: 80 }] },
+      { action: r.pick(["allow", "drop"]), protocols: ["tcp"], ports: [{ first: 443, last: 443 }] },
+    ],
+    resolvers: [a.words(a.DNS4), a.words(a.DNS6)],
   }
 }
 

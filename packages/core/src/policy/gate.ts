@@ -41,6 +41,7 @@ import { COUNTER } from "../stats.ts"
 import { copy, equal, format, isMapped, isUnicast, parse } from "../wire/address.ts"
 import { type KnownName, ruleByName } from "./dns/memory.ts"
 import { DnsObserver, PORT_DNS, PORT_DNS_TLS } from "./dns/observer.ts"
+import { DnsRelays } from "./dns/relay.ts"
 import { HeldDatagrams } from "./held.ts"
 import {
   DIRECTION_IN,
@@ -104,6 +105,8 @@ export class Gate {
   onSettled: (flow: number) => void = () => {}
   readonly shaper: Shaper
   readonly dns: DnsObserver
+  /** Between connections to resolvers and those. */
+  readonly relays: DnsRelays
   /** Per flow: 1 if it is a conversation with a resolver that is overheard. */
   readonly overheard: Uint8Array<ArrayBuffer> = new Uint8Array(FLOW_MAX)
   readonly #ctx: Context
@@ -143,6 +146,7 @@ export class Gate {
     this.#hits = new Float64Array(this.#rules.length)
     this.dns = new DnsObserver(ctx, this.#matcher)
     this.dns.resolvers = options.resolvers ?? []
+    this.relays = new DnsRelays(ctx, this.dns)
     this.#dns = options.dns
     this.dns.load(this.rules, this.#matcher)
   }
@@ -236,22 +240,23 @@ export class Gate {
     if (kind !== KIND_TCP && kind !== KIND_UDP) return NONE
     if (this.#ctx.words[base + FAR + PORT] !== PORT_DNS && this.#ctx.words[base + FAR + PORT] !== PORT_DNS_TLS)
       return NONE
-    if (this.dns.overhears(base)) {
+    const isHeard = this.dns.overhears(base)
+    if (isHeard && (kind !== KIND_TCP || this.relays.take(flow))) {
       this.overheard[flow] = 1
       if (rule !== undefined) return NONE
       this.ruleOf[flow] = BY_DNS
       return ALLOWED
     }
-    if (rule !== undefined && isAboutPort(rule)) return NONE
+    if (!isHeard && rule !== undefined && isAboutPort(rule)) return NONE
     this.ruleOf[flow] = BY_DNS
     if (this.#onDecision !== undefined) this.#report(flow, this.#question(flow, DIRECTION_OUT, undefined), REFUSED)
     return REFUSED
   }
 
   #note(flow: number, verdict: number): number {
-    const ctx = this.#ctx
     this.verdicts[flow] = verdict
-    count(ctx, verdict)
+    count(this.#ctx, verdict)
+    if (verdict > WAITING && this.relays.used > 0) this.relays.release(flow)
     return verdict
   }
 
@@ -268,7 +273,7 @@ export class Gate {
       if (dns.isActive && protocol !== PROTOCOL_ICMP && (port === PORT_DNS || port === PORT_DNS_TLS)) {
         const rule = this.#rules[index]
         const isTrusted = address !== undefined && dns.resolvers.some((one) => equal(one, 0, address, 0))
-        const isSeen = isTrusted && protocol === PROTOCOL_UDP && port === PORT_DNS
+        const isSeen = isTrusted && dns.hears(protocol === PROTOCOL_TCP) && port === PORT_DNS
         if (rule === undefined || (!isSeen && !isAboutPort(rule))) return BY_DNS
       }
     }
@@ -280,7 +285,8 @@ export class Gate {
     const { dns } = this
     return (
       dns.isActive &&
-      protocol === PROTOCOL_UDP &&
+      protocol !== PROTOCOL_ICMP &&
+      dns.hears(protocol === PROTOCOL_TCP) &&
       port === PORT_DNS &&
       dns.resolvers.some((one) => equal(one, 0, address, 0))
     )
@@ -388,8 +394,8 @@ export class Gate {
   #settle(flow: number, question: FlowQuestion, verdict: number): void {
     this.#waiting.delete(flow)
     this.#ctx.timers.disarm(flow)
-    this.verdicts[flow] = verdict
-    count(this.#ctx, verdict)
+    this.#note(flow, verdict)
+    this.relays.goesOn(flow)
     this.#report(flow, question, verdict)
     this.onSettled(flow)
     this.#held.take(flow)
@@ -535,6 +541,7 @@ export class Gate {
     const verdict = this.verdicts[flow]!
     this.verdicts[flow] = NONE
     this.shaper.end(flow)
+    if (this.relays.used > 0) this.relays.release(flow)
     if (this.#labels.size > 0) this.#labels.delete(flow)
     if (this.#flowNames.size > 0) this.#flowNames.delete(flow)
     if (verdict < WAITING) {
@@ -549,6 +556,11 @@ export class Gate {
       this.#remembered--
     }
     return false
+  }
+
+  /** Work that needs no exact time. */
+  sweep(): void {
+    this.relays.sweep((flow) => this.verdicts[flow] === WAITING)
   }
 
   /** Frames of a flow that has no socket: kept while it waits, else dropped. */

@@ -268,8 +268,7 @@ function connectSocket(ctx: Context, flow: number, row: number): number {
     w[base + FD] = given
     w[base + STATE] = w[base + STATE]! | LOCAL
     const watched = kernel.watch(given, (REF_FLOW << REF_SHIFT) | flow)
-    if (watched >= 0) hostConnected(ctx, flow)
-    return Math.min(watched, 0)
+    return watched < 0 ? watched : hostConnected(ctx, flow)
   }
   const fd = kernel.tcpSocket(family, PLACE_HOST)
   if (fd < 0) {
@@ -303,8 +302,7 @@ function connectSocket(ctx: Context, flow: number, row: number): number {
   if (result < 0 && result !== -EINPROGRESS) return result
   const watched = kernel.watch(fd, (REF_FLOW << REF_SHIFT) | flow)
   if (watched < 0) return watched
-  if (result === 0) hostConnected(ctx, flow)
-  return 0
+  return result === 0 ? hostConnected(ctx, flow) : 0
 }
 
 /** The host's connection has failed before the guest was answered: tell it at once, as an ICMP error where there is one that
@@ -321,15 +319,20 @@ export function refuse(ctx: Context, flow: number, errno: number): void {
   ctx.retire(flow, false)
 }
 
-/** The socket is connected: the guest gets its SYN,ACK. */
-export function hostConnected(ctx: Context, flow: number): void {
+/** The socket is connected: the guest gets its SYN,ACK. @returns 0, or -errno: the caller refuses */
+export function hostConnected(ctx: Context, flow: number): number {
   const base = flow << FLOW_SHIFT
   const w = ctx.words
   // From here on they are no more than hints (RFC 1122 section 4.2.3.9), which the kernel minds by itself.
   if (w[base + HOP_LIMIT]! < HOP_LIMIT_USUAL) ctx.kernel.queueErrors(w[base + FD]!, w[base + HOST_FAMILY]!, false)
+  if (ctx.gate !== undefined && ctx.gate.overheard[flow] !== 0) {
+    const result = ctx.gate.relays.interpose(flow)
+    if (result < 0) return result
+  }
   w[base + STATE] = (w[base + STATE]! & ~CONNECTING) | CONNECTED | SYN_DUE
   w[base + RETRIES] = 0
   ctx.work.add(flow)
+  return 0
 }
 
 /** Sends the SYN or SYN,ACK that is due, and arms its timer: the first `synLinear` retries come a second apart, later ones

@@ -189,7 +189,9 @@ export class Tcp implements Protocol {
         refuse(ctx, flow, error)
         return
       }
-      if ((mask & EVENT_OUT) !== 0) hostConnected(ctx, flow)
+      if ((mask & EVENT_OUT) === 0) return
+      const result = hostConnected(ctx, flow)
+      if (result < 0) refuse(ctx, flow, -result)
       return
     }
     if ((mask & EVENT_ERR) !== 0) {

@@ -160,8 +160,13 @@ export class TinyConnection {
     return this.#ended.promise
   }
 
+  /** What has come so far. */
+  get received(): Buffer {
+    return Buffer.concat(this.#chunks)
+  }
+
   /** At most a segment at a time, and less than the window. */
-  write(data: string): void {
+  write(data: string | Uint8Array): void {
     const bytes = Buffer.from(data)
     this.#send(this.#next, this.#expected, tcp.ACK | tcp.PSH, bytes)
     this.#next += bytes.length

@@ -55,6 +55,8 @@ export interface Answer {
   /** The question's name, and those that it is an alias of. */
   readonly names: readonly string[]
   readonly addresses: readonly AddressRecord[]
+  /** There are more records than are looked at. */
+  readonly isCut: boolean
 }
 
 /** Where a name ends, read by `readName`. */
@@ -127,7 +129,8 @@ export function readAnswer(d: DataView, start: number, end: number): Answer | un
   if (question === undefined) return undefined
   const aliases: { owner: string; target: string; ttl: number }[] = []
   const found: { owner: string; record: AddressRecord }[] = []
-  const count = Math.min(d.getUint16(start + COUNT_ANSWERS), RECORDS_MAX)
+  const all = d.getUint16(start + COUNT_ANSWERS)
+  const count = Math.min(all, RECORDS_MAX)
   let at = question.end
   for (let i = 0; i < count; i++) {
     const owner = readName(d, start, at, end)
@@ -148,7 +151,7 @@ export function readAnswer(d: DataView, start: number, end: number): Answer | un
     }
     at = data + length
   }
-  return { question, ...follow(question.name, aliases, found) }
+  return { question, ...follow(question.name, aliases, found), isCut: all > count }
 }
 
 /** Which of the addresses the question's name leads to. */

@@ -2,11 +2,12 @@
  * The guest's conversation with its resolvers, overheard: answers are remembered before the guest has them, so that what it does next can be
  * judged by name; queries and answers that must not be become refusals.
  *
- * Only resolvers that the guest was told are believed, and only over UDP and the socket that is connected to them. Other ways to ask (another
- * resolver, TCP, DNS over TLS) are refused as long as names matter, unless a rule with that port says otherwise: what is not seen can't be judged.
+ * Only resolvers that the guest was told are believed, and only over the sockets that are connected to them: datagrams in the rows that they
+ * travel in, streams by way of a relay (relay.ts). Other ways to ask (another resolver, DNS over TLS) are refused as long as names matter,
+ * unless a rule with that port says otherwise: what is not seen can't be judged.
  */
 import type { Context } from "../../context.ts"
-import { BATCH_HEAD, FAR, FLOW_SHIFT, KIND, KIND_UDP, PORT } from "../../flow/table.ts"
+import { BATCH_HEAD, FAR, FLOW_SHIFT, KIND, KIND_TCP, PORT } from "../../flow/table.ts"
 import { FRAME_SEGMENT_UDP } from "../../frames.ts"
 import { COUNTER } from "../../stats.ts"
 import { datagramHeaderLength, emitDatagram } from "../../udp/to-guest.ts"
@@ -19,6 +20,10 @@ import { readAnswer, readQuery, refuse } from "./message.ts"
 export const PORT_DNS = 53
 /** DNS over TLS, and over QUIC: RFC 7858, RFC 9250. */
 export const PORT_DNS_TLS = 853
+
+/** What `judgeQuery` says of messages that go on, and of those that are none, or can't be read. */
+export const MAY_BE_ASKED = 0
+export const NO_QUERY = -1
 
 export class DnsObserver {
   readonly memory: NameMemory = new NameMemory()
@@ -75,7 +80,48 @@ export class DnsObserver {
   /** Whether a flow is a conversation that is to be overheard. @param base of its row */
   overhears(base: number): boolean {
     const w = this.#ctx.words
-    return w[base + KIND] === KIND_UDP && w[base + FAR + PORT] === PORT_DNS && this.isTrusted(base)
+    return this.hears(w[base + KIND] === KIND_TCP) && w[base + FAR + PORT] === PORT_DNS && this.isTrusted(base)
+  }
+
+  /** Whether conversations of this kind can be overheard. */
+  hears(isTcp: boolean): boolean {
+    return !isTcp || this.#ctx.kernel.relay !== undefined
+  }
+
+  /** Judges a message of the guest. @returns MAY_BE_ASKED, NO_QUERY, or where the question ends that is to be answered by a refusal; the
+   * last two are counted */
+  judgeQuery(d: DataView, start: number, end: number): number {
+    if (!this.#onlyAllowed) return MAY_BE_ASKED
+    const query = readQuery(d, start, end)
+    if (query !== undefined && this.mayAsk(query.name)) return MAY_BE_ASKED
+    this.#ctx.count(COUNTER.policyNamesRefused)
+    return query === undefined ? NO_QUERY : query.end
+  }
+
+  /** Looks at an answer that the guest does not have yet; may make it another. @returns its length */
+  judgeAnswer(d: DataView, start: number, end: number): number {
+    const ctx = this.#ctx
+    const answer = readAnswer(d, start, end)
+    if (answer === undefined) return end - start
+    const a = this.#address
+    // What is not looked at may be anything.
+    let isRefused = this.#refusePrivate && answer.isCut
+    for (const { at, length } of answer.addresses) {
+      this.#read(d, at, length)
+      if (this.#refusePrivate && isPrivate(a)) isRefused = true
+    }
+    if (isRefused) {
+      ctx.count(COUNTER.policyAnswersRefused)
+      return refuse(d, start, answer.question.end)
+    }
+    const now = this.now()
+    for (const { at, length, ttl } of answer.addresses) {
+      this.#read(d, at, length)
+      // Nodes that can't be connected to have no use for a name; nor have those of IPv4 in the clothes of IPv6.
+      if (!isUnicast(a, 0) || (length === 16 && isMapped(a, 0))) continue
+      for (const name of answer.names) this.memory.learn(name, a, 0, ttl, now, this.#matcher)
+    }
+    return end - start
   }
 
   /** Whether the guest may ask for a name. */
@@ -98,14 +144,15 @@ export class DnsObserver {
       const start = frames.offset[row]! + frames.payload[row]!
       const end = start + frames.payloadLength[row]!
       // Several in one would have to be taken apart; no resolver's client sends such.
-      const query = (frames.flags[row]! & FRAME_SEGMENT_UDP) === 0 ? readQuery(ctx.view, start, end) : undefined
-      if (query !== undefined && this.mayAsk(query.name)) {
+      const isOne = (frames.flags[row]! & FRAME_SEGMENT_UDP) === 0
+      const verdict = isOne ? this.judgeQuery(ctx.view, start, end) : NO_QUERY
+      if (verdict === MAY_BE_ASKED) {
         previous = row
       } else {
         if (previous < 0) words[head] = next
         else frames.next[previous] = next
-        ctx.count(COUNTER.policyNamesRefused)
-        if (query !== undefined) this.#answerRefused(flow, start, query.end)
+        if (!isOne) ctx.count(COUNTER.policyNamesRefused)
+        if (verdict !== NO_QUERY) this.#answerRefused(flow, start, verdict)
       }
       row = next
     }
@@ -131,33 +178,14 @@ export class DnsObserver {
 
   /** Looks at an answer, which lies in a row and has not been sent yet; may make it another. */
   observe(row: number): void {
-    const ctx = this.#ctx
-    const { frames, view } = ctx
+    const { frames, view } = this.#ctx
     const start = frames.offset[row]! + frames.payload[row]!
-    const answer = readAnswer(view, start, start + frames.payloadLength[row]!)
-    if (answer === undefined) return
-    const a = this.#address
-    for (const { at, length } of answer.addresses) {
-      this.#read(at, length)
-      if (this.#refusePrivate && isPrivate(a)) {
-        ctx.count(COUNTER.policyAnswersRefused)
-        frames.payloadLength[row] = refuse(view, start, answer.question.end)
-        return
-      }
-    }
-    const now = this.now()
-    for (const { at, length, ttl } of answer.addresses) {
-      this.#read(at, length)
-      // Nodes that can't be connected to have no use for a name; nor have those of IPv4 in the clothes of IPv6.
-      if (!isUnicast(a, 0) || (length === 16 && isMapped(a, 0))) continue
-      for (const name of answer.names) this.memory.learn(name, a, 0, ttl, now, this.#matcher)
-    }
+    frames.payloadLength[row] = this.judgeAnswer(view, start, start + frames.payloadLength[row]!)
   }
 
-  #read(at: number, length: number): void {
-    const { view } = this.#ctx
-    if (length === 4) setMapped(this.#address, 0, view.getInt32(at))
-    else read6(this.#address, 0, view, at)
+  #read(d: DataView, at: number, length: number): void {
+    if (length === 4) setMapped(this.#address, 0, d.getInt32(at))
+    else read6(this.#address, 0, d, at)
   }
 }
 
