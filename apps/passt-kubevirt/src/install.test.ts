@@ -595,6 +595,20 @@ describe("uninstall", () => {
     expect(daemonSets.map((line) => line.split(" ")[0])).toEqual(["PATCH", "PATCH", "DELETE"])
   })
 
+  test.skipIf(REAL !== undefined)("does nothing where it may not do all", async () => {
+    await cluster.run(...INSTALL)
+    const installed = await cluster.snapshot()
+    for (const denied of ["delete serviceaccounts", "patch kubevirts"]) {
+      cluster.fake?.users.set("bob", [denied])
+      expect(await cluster.runAs("bob", ["uninstall"])).toMatchObject({
+        exit: 3,
+        out: denied.startsWith("delete") ? "" : "change KubeVirt kubevirt/kubevirt",
+        err: expect.stringMatching(/^passt-kubevirt: failed: .* is forbidden/),
+      })
+      expect(await cluster.snapshot()).toEqual(installed)
+    }
+  })
+
   test("refuses while virtual machines use it", async () => {
     await cluster.run(...INSTALL)
     await cluster.put("VirtualMachineInstance", machine("vm1"))

@@ -58,13 +58,12 @@ export async function uninstall(context: Context): Promise<Exit> {
       print(`keep   ${called(object)}: made by ${object.metadata.labels?.[MANAGED_BY] ?? "somebody else"}`)
     }
     const registered = kubevirt !== undefined && isOwned(kubevirt, FIELD_MANAGER)
-    begun = !options.dryRun
+    // Asked before anything is done: half of it is worse than nothing.
+    for (const object of ours) await api.delete(object, { dryRun: true })
     if (registered) await unregister(context, kubevirt, bindings)
     for (const object of ours) print(`delete ${called(object)}`)
-    if (options.dryRun) {
-      for (const object of ours) await api.delete(object, { dryRun: true })
-      return EXIT.good
-    }
+    if (options.dryRun) return EXIT.good
+    begun = true
     let left = ""
     for (const object of ours) {
       if (object.kind === "DaemonSet") {
