@@ -345,6 +345,40 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in passt${skipN
   })
 })
 
+describe.skipIf(missing(["tun"]).length > 0)(
+  `a policy of names, and a resolver on the host's loopback${skipNote("tun")}`,
+  () => {
+    let stage: Stage
+    let path: string
+    beforeAll(async () => {
+      const folder = mkdtempSync(join(scratchDirectory(), "policy-"))
+      await run(["chmod", "777", folder])
+      path = join(folder, "passt.control")
+      const args = ["--control", path, "--policy", policyFile(folder, NAMES)]
+      stage = await createStage(args, {}, { resolvConf: "nameserver 127.0.0.53\n" })
+      for (const protocol of ["TCP", "UDP"]) {
+        const listen = `${protocol}4-LISTEN:53,bind=127.0.0.53,reuseaddr,fork`
+        stage.world.host.start(["socat", "-T5", listen, `${protocol}4:${RESOLVER.ipv4}:53`], { stdio: "ignore" })
+      }
+      await until(
+        "the resolver",
+        10_000,
+        async () => (await lookup(stage.world.host, "127.0.0.53", SERVER.name)) !== "",
+      )
+    })
+    afterAll(() => stage?.close())
+
+    test("is heard over TCP at the address that the guest was told", async () => {
+      expect(await stubLookup(stage.guest, ROUTER.ipv4, `many.${SEARCH_DOMAIN}`)).toHaveLength(102)
+      expect(await ask(stage.guest, "tcp", ROUTER.ipv4, 853, "x")).toMatchObject({ error: "ECONNREFUSED" })
+      const tested = await run([PASSTCTL, "--socket", path, "policy", "test", "tcp", `${ROUTER.ipv4}:53`])
+      expect([tested.status, tested.stdout]).toEqual([0, expect.stringMatching(/^allow/)])
+      const metrics = (await run([PASSTCTL, "--socket", path, "metrics"])).stdout
+      expect(metrics).toMatch(/^passt_policy_dns_streams_total\{outcome="overheard"\} [1-9]/m)
+    })
+  },
+)
+
 describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in pasta${skipNote("tun")}`, () => {
   let stage: PastaStage
   const name = `www.${SEARCH_DOMAIN}`

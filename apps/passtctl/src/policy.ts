@@ -121,7 +121,7 @@ function test(connect: () => Connection, words: readonly string[], json: boolean
 function because(answer: Answer): string {
   if (answer["by"] === "default") return "default"
   if (answer["by"] === "dns")
-    return "what names need: resolvers that the guest was told, over UDP, and no other way to ask"
+    return "what names need: resolvers that the guest was told, over UDP and TCP, and no other way to ask"
   const rule = answer["rule"] as Rule
   return `rule ${rule.index}: ${ruleText(rule)}`
 }

@@ -4,7 +4,6 @@ import { beforeEach, describe, expect, test } from "vitest"
 import { GUEST4, GUEST6, record, words } from "../../sim/config.ts"
 import { bytesOf, datagram, DatagramWorld } from "../../sim/datagram-world.ts"
 import { dnsAnswer, dnsQuery, type SimRecord } from "../../sim/dns.ts"
-import { TcpDialogue } from "../../sim/tcp-dialogue.ts"
 import { setMapped } from "../../wire/address.ts"
 import { parsePolicy } from "../document.ts"
 import { Matcher } from "../matcher.ts"
@@ -166,14 +165,6 @@ describe("a guest that may go to names only", () => {
     expect([reaches("203.0.113.8", 53), reaches("203.0.113.9", 53)]).toEqual([true, false])
   })
 
-  test("over TCP, the resolver is refused", () => {
-    const policy = { ...parsePolicy(`{ ${allow} }`), resolvers: [words(RESOLVER)] }
-    const d = new TcpDialogue({ policy, far: RESOLVER })
-    // Port 80 is refused by default, port 53 because names matter.
-    d.say("S", { mss: 1460 })
-    expect(d.lines()).toEqual(["RA seq 0 ack 1"])
-  })
-
   test("is told REFUSED for names that no rule allows, and its resolver hears nothing of them", () => {
     build(`{ "dns": { "names": "only-allowed" }, ${allow} }`)
     world.send(
@@ -213,6 +204,15 @@ describe("a guest that may go to names only", () => {
     const [answer] = world.received()
     expect([answer!.data[3]! & 15, answer!.data[7]]).toEqual([5, 0])
     expect(world.counter("policyAnswersRefused")).toBe(1)
+  })
+
+  test("is not told what nobody has looked at, if private answers are refused", () => {
+    build(`{ "default": "allow", "dns": { "private-answers": "refuse" } }`)
+    const many = Array.from({ length: 129 }, (_, i) => ({ name: "many.example", data: `198.51.100.${i}` }))
+    ask("many.example", many)
+    expect(world.received()[0]!.data[3]! & 15).toBe(5)
+    ask("many.example", many.slice(1))
+    expect(world.received()[0]!.data[3]! & 15).toBe(0)
   })
 
   test("new rules hold for names that are known already", () => {
