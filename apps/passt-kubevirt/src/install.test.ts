@@ -8,6 +8,8 @@ import { UNKEYED } from "./test-support/fields.ts"
 import { bindingEntry, objects } from "./manifests/objects.ts"
 import { parseOptions } from "./options.ts"
 import { run } from "./run.ts"
+import { NEEDED, NEEDED_IF_THERE } from "./cluster/facts.ts"
+import { KINDS } from "./cluster/kinds.ts"
 import { at } from "./cluster/objects.ts"
 
 const IMAGE = "registry.example/passt/binding:1"
@@ -319,6 +321,28 @@ describe("what makes installing pointless", () => {
     expect(await cluster.runAs("bob", ["status"])).toMatchObject({ exit: 0 })
     expect((await cluster.runAs("bob", ["doctor"])).out).not.toContain("could not be looked at")
     expect(await cluster.runAs("bob", ["uninstall"])).toMatchObject({ exit: 0 })
+  })
+
+  test.skipIf(REAL !== undefined)("a user who may what is asked for, and nothing else", async () => {
+    const rights = [...NEEDED, ...NEEDED_IF_THERE].flatMap(({ kind, verbs }) =>
+      verbs.map((verb) => `${verb} ${KINDS[kind].plural}`),
+    )
+    cluster.fake?.users.set("carol", { only: rights })
+    const gone = await cluster.snapshot()
+    for (const command of [INSTALL, INSTALL, [...INSTALL, "--binding", "other"], ["status"], ["uninstall"]]) {
+      expect(await cluster.runAs("carol", command)).toMatchObject({ exit: 0 })
+    }
+    expect(await cluster.snapshot()).toEqual(gone)
+    cluster.sicken("node2", { reason: "ImagePullBackOff", message: "" })
+    expect(await cluster.runAs("carol", [...INSTALL, "--timeout", "1"])).toMatchObject({
+      exit: 1,
+      err: expect.stringContaining("everything is as before"),
+    })
+    // Nothing that is asked for is needless.
+    for (const right of rights) {
+      cluster.fake?.users.set("dave", { only: rights.filter((one) => one !== right) })
+      expect(await cluster.runAs("dave", INSTALL)).toMatchObject({ exit: 3, out: "" })
+    }
   })
 
   test.skipIf(REAL !== undefined)("a user who may not grant what the role for viewers does", async () => {

@@ -138,11 +138,18 @@ export function placementOf(kubevirt: Manifest): Placement {
   return typeof placement === "object" && placement !== null ? (placement as Placement) : {}
 }
 
+interface Right {
+  readonly kind: Kind
+  readonly verbs: readonly string[]
+  /** In all namespaces, and not in KubeVirt's alone. */
+  readonly everywhere?: boolean
+}
+
 /**
- * Verbs that installing takes, and on what, in KubeVirt's namespace. Server-side apply is a patch, and a creation where there is
- * nothing. What an install with other options may have made is looked for, too.
+ * What installing and uninstalling take. Server-side apply is a patch, and a creation where there is nothing. What an install with
+ * other options may have made is looked for, too.
  */
-export const NEEDED: readonly { readonly kind: Kind; readonly verbs: readonly string[] }[] = [
+export const NEEDED: readonly Right[] = [
   { kind: "Namespace", verbs: ["get"] },
   { kind: "KubeVirt", verbs: ["get", "list", "patch"] },
   { kind: "ServiceAccount", verbs: ["get", "create", "patch", "delete"] },
@@ -151,10 +158,12 @@ export const NEEDED: readonly { readonly kind: Kind; readonly verbs: readonly st
   { kind: "NetworkAttachmentDefinition", verbs: ["get", "create", "patch", "delete"] },
   { kind: "DaemonSet", verbs: ["get", "create", "patch", "delete"] },
   { kind: "Pod", verbs: ["list"] },
+  { kind: "VirtualMachineInstance", verbs: ["list"], everywhere: true },
+  { kind: "VirtualMachine", verbs: ["list"], everywhere: true },
 ]
 
 /** Looked for where there are such kinds. */
-const NEEDED_IF_THERE: readonly { readonly kind: Kind; readonly verbs: readonly string[] }[] = [
+export const NEEDED_IF_THERE: readonly Right[] = [
   { kind: "Plugin", verbs: ["list"] },
   { kind: "MutatingAdmissionPolicy", verbs: ["get"] },
   { kind: "MutatingAdmissionPolicyBinding", verbs: ["get"] },
@@ -167,16 +176,20 @@ export async function missingPermissions(api: Api, namespace: string, more: read
       (await api.has(one.kind)) ? [one] : [],
     ),
   )
-  const needed = [
+  const needed: Right[] = [
     ...NEEDED.filter(({ kind }) => !more.includes(kind)),
     ...there.flat(),
-    ...more.map((kind) => ({ kind, verbs: ["get", "create", "patch", "delete"] })),
+    // Plugins have names that users choose.
+    ...more.map((kind) => ({
+      kind,
+      verbs: ["get", ...(kind === "Plugin" ? ["list"] : []), "create", "patch", "delete"],
+    })),
   ]
   const answers = await Promise.all(
-    needed.map(async ({ kind, verbs }) => {
+    needed.map(async ({ kind, verbs, everywhere = false }) => {
       const { namespaced, plural, apiVersion } = KINDS[kind]
       // A namespace is looked for in itself: whoever may see it alone is let.
-      const within = namespaced || kind === "Namespace" ? namespace : undefined
+      const within = !everywhere && (namespaced || kind === "Namespace") ? namespace : undefined
       const may = await Promise.all(verbs.map(async (verb) => await api.can(verb, kind, within)))
       const missing = verbs.filter((_, i) => !may[i])
       const group = apiVersion.includes("/") ? `.${apiVersion.split("/")[0]}` : ""

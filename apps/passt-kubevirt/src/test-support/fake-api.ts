@@ -60,8 +60,8 @@ const PATH =
   /^\/(?:api\/(v1)|apis\/([^/]+)\/([^/]+))(?:\/namespaces\/([^/]+)(?=\/))?\/([^/]+)(?:\/([^/]+))?(?:\/(status))?$/
 
 export class FakeApi {
-  /** Users by token, and what they may not: "patch daemonsets". */
-  readonly users: Map<string, readonly string[]> = new Map([["admin", []]])
+  /** Users by token, and what they may not, "patch daemonsets", or all that they may. */
+  readonly users: Map<string, readonly string[] | { readonly only: readonly string[] }> = new Map([["admin", []]])
   /** Plurals that this server does not know. */
   readonly unknown: Set<string> = new Set()
   readonly failing: Failing[] = []
@@ -126,13 +126,15 @@ export class FakeApi {
     const method = request.method ?? ""
     const url = new URL(request.url ?? "", "http://x")
     const token = /^Bearer (.*)$/.exec(request.headers.authorization ?? "")?.[1] ?? ""
-    const denied = this.users.get(token)
-    if (denied === undefined) throw new Refusal(401, "Unauthorized", "Unauthorized")
+    const rights = this.users.get(token)
+    const may = (right: string): boolean =>
+      rights !== undefined && ("only" in rights ? rights.only.includes(right) : !rights.includes(right))
+    if (rights === undefined) throw new Refusal(401, "Unauthorized", "Unauthorized")
     if (url.pathname === "/version") return { gitVersion: this.gitVersion }
     if (url.pathname.endsWith("/selfsubjectaccessreviews")) {
       const asked = (body as { spec: { resourceAttributes: { verb: string; resource: string } } }).spec
         .resourceAttributes
-      return { status: { allowed: !denied.includes(`${asked.verb} ${asked.resource}`) } }
+      return { status: { allowed: may(`${asked.verb} ${asked.resource}`) } }
     }
     const group = /^\/(?:api|apis\/[^/]+)\/v[^/]*$/.exec(url.pathname)?.[0]
     if (group !== undefined) return this.kindsOf(group)
@@ -142,7 +144,7 @@ export class FakeApi {
     const name = match[6] === undefined ? undefined : decodeURIComponent(match[6])
     const verb =
       { GET: name === undefined ? "list" : "get", PATCH: "patch", POST: "create", DELETE: "delete" }[method] ?? method
-    if (denied.includes(`${verb} ${plural}`)) {
+    if (!may(`${verb} ${plural}`)) {
       throw new Refusal(403, "Forbidden", `${plural} is forbidden: User "${token}" cannot ${verb} resource "${plural}"`)
     }
     // After it, as the real one.
