@@ -17,7 +17,7 @@ export interface Failure {
   readonly passedLater: boolean
 }
 
-type Errors = readonly { readonly message: string }[]
+type Errors = readonly { readonly message: string; readonly VITEST_TEST_PATH?: string }[]
 
 function brief(errors: Errors | undefined): string {
   const lines = (errors?.[0]?.message ?? "").split("\n").filter((line) => line.trim() !== "")
@@ -35,7 +35,7 @@ export class FailureList implements Reporter {
 
   onTestRunEnd(modules: readonly TestModule[], unhandled: Errors): void {
     const failures: Failure[] = unhandled.map((error) => ({
-      file: "",
+      file: error.VITEST_TEST_PATH === undefined ? "" : relative(ROOT, error.VITEST_TEST_PATH),
       name: "an error outside all tests",
       message: brief([error]),
       passedLater: false,
