@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from "vitest"
 import { NeighbourMonitor } from "./neighbour-monitor.ts"
 import { HOST_ORDER } from "./netlink/message.ts"
 import type { Neighbour } from "./netlink/neighbour.ts"
+import type { NetlinkError } from "./netlink/socket.ts"
 import { words } from "../../core/src/test-support/bytes.ts"
 import { code, message, ScriptedNetlink, withSequence } from "./test-support/scripted-netlink.ts"
 
@@ -95,6 +96,48 @@ describe("NeighbourMonitor", () => {
     kernel.queue.push(-ENOBUFS)
     expect(told()).toEqual([])
     expect(kernel.requests).toBe(3)
+  })
+
+  describe("where the kernel refuses to tell the table", () => {
+    const EOPNOTSUPP = 95
+    let refusals: string[]
+    const follow = (): void => {
+      refusals = []
+      const onChange = (n: Neighbour): void => void seen.push(`${ip.format(n.address)} ${n.mac ? n.mac[5] : "gone"}`)
+      const onRefused = (error: NetlinkError): void => void refusals.push(error.message)
+      monitor = new NeighbourMonitor({ interfaceIndex4: 3, interfaceIndex6: 4, onChange, onRefused }, kernel)
+    }
+
+    it.each([
+      ["by its answer", () => [message(2, 0, code(-EOPNOTSUPP))]],
+      ["at the end of its answer", () => [message(3, 2, code(-EOPNOTSUPP))]],
+    ])("%s: that is told once, and changes are taken", (_, answers) => {
+      kernel.answer = (sequence) => answers().map((bytes) => withSequence(bytes, sequence))
+      follow()
+      expect(told()).toEqual([])
+      expect(refusals).toEqual(["Operation not supported on socket"])
+      kernel.queue.push(neighbour(NEW, 3, "192.0.2.8", 8, REACHABLE))
+      expect(told()).toEqual(["192.0.2.8 8"])
+      expect(kernel.requests).toBe(1)
+    })
+
+    it("by not taking the question: the same", () => {
+      kernel.netlinkSend = () => -EOPNOTSUPP
+      follow()
+      kernel.queue.push(neighbour(NEW, 3, "192.0.2.8", 8, REACHABLE))
+      expect(told()).toEqual(["192.0.2.8 8"])
+      expect(refusals).toEqual(["Couldn't send netlink request: Operation not supported on socket"])
+    })
+
+    it("because it is busy: asks again", () => {
+      const EBUSY = 16
+      const whole = kernel.answer
+      kernel.answer = (sequence, request) =>
+        request === 0 ? [withSequence(message(2, 0, code(-EBUSY)), sequence)] : whole(sequence, request)
+      follow()
+      expect(told()).toEqual(["192.0.2.1 1", "fe80::1 2"])
+      expect(refusals).toEqual([])
+    })
   })
 
   it("takes a bounded number of datagrams per turn", () => {

@@ -15,12 +15,11 @@ import {
   RTMGRP_NEIGH,
 } from "./netlink/constants.ts"
 import type { NetlinkMessage } from "./netlink/message.ts"
-import { HOST_ORDER } from "./netlink/message.ts"
 import type { Neighbour } from "./netlink/neighbour.ts"
 import { parseNeighbour } from "./netlink/neighbour.ts"
 import { neighbourDump } from "./netlink/request.ts"
 import type { NetlinkCalls } from "./netlink/socket.ts"
-import { nativeCalls, NetlinkError, NetlinkSocket } from "./netlink/socket.ts"
+import { nativeCalls, NetlinkError, NetlinkSocket, outcome } from "./netlink/socket.ts"
 
 const EAGAIN = 11
 const EBUSY = 16
@@ -38,6 +37,8 @@ export interface NeighbourMonitorOptions {
   readonly interfaceIndex6: number
   /** A neighbour that appeared or has another MAC address; without `mac`: one that is gone. */
   readonly onChange: (neighbour: Neighbour) => void
+  /** The kernel doesn't tell what neighbours there are (kernels that are emulated, some in user space): changes may still come. */
+  readonly onRefused?: (error: NetlinkError) => void
 }
 
 interface Remembered {
@@ -118,7 +119,11 @@ export class NeighbourMonitor {
     this.#wantsDump = false
     this.#interrupted = false
     this.#round++
-    this.#dumpSequence = this.#socket.send(neighbourDump())
+    try {
+      this.#dumpSequence = this.#socket.send(neighbourDump())
+    } catch (error) {
+      this.#options.onRefused?.(error as NetlinkError)
+    }
   }
 
   #take(view: DataView, message: NetlinkMessage): void {
@@ -126,9 +131,10 @@ export class NeighbourMonitor {
       if (message.flags & NLM_F_DUMP_INTR) this.#interrupted = true
       if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
         this.#dumpSequence = 0
+        const error = outcome(view, message)
         // Busy: an answer that was lost is still being sent. Any other refusal would only be repeated.
-        const code = message.end - message.start >= 4 ? view.getInt32(message.start, HOST_ORDER) : 0
-        if (this.#interrupted || (message.type === NLMSG_ERROR && code === -EBUSY)) this.#wantsDump = true
+        if (this.#interrupted || error?.errno === EBUSY) this.#wantsDump = true
+        else if (error) this.#options.onRefused?.(error)
         else if (message.type === NLMSG_DONE) this.#forgetUnseen()
         return
       }

@@ -188,6 +188,12 @@ export function assemble(
             learnNeighbour(neighbours, ndp ? { arp, ndp } : { arp }, neighbour.address, 0, neighbour.mac)
           } else neighbours.remove(neighbour.address, 0)
         },
+        onRefused: ({ message }) =>
+          log(
+            "warning",
+            "neighbours",
+            `Couldn't read the host's neighbours, the guest sees our MAC address for them: ${message}`,
+          ),
       })
       monitor = made
       made.process()
