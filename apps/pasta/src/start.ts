@@ -295,7 +295,8 @@ function takeSignals(
   for (let signal = kernel.takeSignal(); signal > 0; signal = kernel.takeSignal()) {
     if (signal === SIGNAL.child && child) {
       const ended = takeChild(child.pid)
-      if (ended !== -EAGAIN) left = Math.max(ended, 0)
+      // What was decided before stays: we may have ended it ourselves, for an interrupt.
+      if (ended !== -EAGAIN && left < 0) left = Math.max(ended, 0)
     } else if (signal === SIGNAL.interrupt && child) {
       if (endsByInterrupt(child)) {
         process.kill(child.pid, "SIGKILL")
