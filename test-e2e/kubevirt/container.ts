@@ -60,6 +60,8 @@ export interface Limits {
   /** Most memory that was in use, files included, and how often the limit was met in vain (out of memory). */
   peakBytes(): number
   outOfMemory(): number
+  /** Another limit of memory from now on. */
+  allow(memoryBytes: number): void
   close(): void
 }
 
@@ -88,9 +90,10 @@ export function limit(memoryBytes: number, share: number): Limits | null {
   const quota = String(Math.round(share * 100_000))
   try {
     const isV1 = existsSync(join(root, "memory"))
+    const limitFile = isV1 ? "memory.limit_in_bytes" : "memory.max"
     const memory = isV1
-      ? make(join(root, "memory"), { "memory.limit_in_bytes": String(memoryBytes) })
-      : make(root, { "memory.max": String(memoryBytes), "cpu.max": `${quota} 100000` })
+      ? make(join(root, "memory"), { [limitFile]: String(memoryBytes) })
+      : make(root, { [limitFile]: String(memoryBytes), "cpu.max": `${quota} 100000` })
     if (isV1) make(join(root, "cpu"), { "cpu.cfs_quota_us": quota })
     const join_ = made.map((folder) => `echo $$ >${folder}/cgroup.procs`).join("; ")
     const number = (file: string): number => Number(readFileSync(join(memory, file), "utf8"))
@@ -101,6 +104,7 @@ export function limit(memoryBytes: number, share: number): Limits | null {
         const text = readFileSync(join(memory, isV1 ? "memory.oom_control" : "memory.events"), "utf8")
         return Number(/^oom_kill (\d+)$/m.exec(text)?.[1])
       },
+      allow: (bytes) => writeFileSync(join(memory, limitFile), String(bytes)),
       close,
     }
   } catch {
