@@ -345,6 +345,24 @@ describe.skipIf(missing(["tun"]).length > 0)(`a policy of names, in passt${skipN
   })
 })
 
+describe.skipIf(missing(["tun"]).length > 0)(`a policy of names that comes later${skipNote("tun")}`, () => {
+  let stage: Stage
+  let folder: string
+  beforeAll(async () => {
+    folder = mkdtempSync(join(scratchDirectory(), "policy-"))
+    await run(["chmod", "777", folder])
+    stage = await createStage(["--control", join(folder, "passt.control")])
+  })
+  afterAll(() => stage?.close())
+
+  test("the sealed program still has the memory to overhear DNS over TCP", async () => {
+    const command = [PASSTCTL, "--socket", join(folder, "passt.control"), "policy", "reload", policyFile(folder, NAMES)]
+    expect((await run(command)).status).toBe(0)
+    expect(await stubLookup(stage.guest, RESOLVER.ipv4, `many.${SEARCH_DOMAIN}`)).toHaveLength(102)
+    expect(stage.passt.log()).not.toContain("forbidden")
+  })
+})
+
 describe.skipIf(missing(["tun"]).length > 0)(
   `a policy of names, and a resolver on the host's loopback${skipNote("tun")}`,
   () => {

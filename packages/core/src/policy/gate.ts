@@ -149,6 +149,7 @@ export class Gate {
     this.relays = new DnsRelays(ctx, this.dns)
     this.#dns = options.dns
     this.dns.load(this.rules, this.#matcher)
+    if (this.dns.isActive) this.relays.prepare()
   }
 
   /** Rules that hold for flows that begin from now on. @param matcher of these rules, if it was made before */
@@ -159,6 +160,7 @@ export class Gate {
     this.#matcher = matcher
     this.#hits = new Float64Array(set.rules.length)
     this.dns.load(set, matcher)
+    if (this.dns.isActive) this.relays.prepare()
     // Indices mean other rules now.
     for (let flow = 0; flow < this.#ctx.flows.highWater; flow++) {
       if (this.ruleOf[flow]! >= 0) this.ruleOf[flow] = BY_DEFAULT

@@ -58,9 +58,9 @@ export class DnsRelays {
   used = 0
   readonly #ctx: Context
   readonly #dns: DnsObserver
-  readonly #kernel: RelayKernel | undefined
-  readonly #view: DataView<ArrayBuffer>
-  readonly #bytes: Uint8Array<ArrayBuffer>
+  #kernel: RelayKernel | undefined
+  #bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0)
+  #view: DataView<ArrayBuffer> = new DataView(this.#bytes.buffer)
   readonly #stage: Uint8Array = new Uint8Array(RELAY_MAX)
   readonly #flow: Int32Array = new Int32Array(RELAY_MAX).fill(-1)
   /** Our end of the pair, and the resolver's socket. */
@@ -84,11 +84,16 @@ export class DnsRelays {
   constructor(ctx: Context, dns: DnsObserver) {
     this.#ctx = ctx
     this.#dns = dns
-    const { relay } = ctx.kernel
-    // Untouched pages cost nothing, and later there is no memory to be had.
-    this.#bytes = new Uint8Array(new ArrayBuffer(relay === undefined ? 0 : 2 * RELAY_MAX * RELAY_BUFFER_BYTES))
+  }
+
+  /** Gets the memory for all that may come, once there is a reason to listen. */
+  prepare(): void {
+    const { relay } = this.#ctx.kernel
+    if (relay === undefined || this.#kernel !== undefined) return
+    // Pages that are not used cost nothing.
+    this.#bytes = new Uint8Array(new ArrayBuffer(2 * RELAY_MAX * RELAY_BUFFER_BYTES))
     this.#view = new DataView(this.#bytes.buffer)
-    if (relay !== undefined && relay.attach(this.#bytes) >= 0) this.#kernel = relay
+    if (relay.attach(this.#bytes) >= 0) this.#kernel = relay
   }
 
   /** Takes a place for a flow that may be about to begin. @returns false: there is none left */
